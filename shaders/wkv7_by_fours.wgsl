@@ -1,0 +1,43 @@
+// wkv7.wgsl with key channels taken four at a time; N is a multiple of four.
+override T: u32;
+override S: u32;
+override H: u32;
+override N: u32;
+const N4: u32 = N / 4u;
+
+@compute @workgroup_size(N)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
+    let head = group.x * N;
+    let begin = load_offsets(group.y);
+    let end = load_offsets(group.y + 1u);
+    if begin < end {
+        let base = ((load_places(group.y) * H + group.x) * N + i) * N4;
+        var row: array<vec4<f32>, N4>;
+        for (var j = 0u; j < N4; j++) {
+            row[j] = load_state4(base + j);
+        }
+        for (var t = begin; t < end; t++) {
+            let at = t * H * N + head;
+            let at4 = at / 4u;
+            var sa = 0.0;
+            for (var j = 0u; j < N4; j++) {
+                sa -= dot(row[j], load_kk4(at4 + j));
+            }
+            let v = load_v(at + i);
+            var y = 0.0;
+            for (var j = 0u; j < N4; j++) {
+                row[j] = row[j] * load_w4(at4 + j) + sa * (load_kk4(at4 + j) * load_a4(at4 + j)) + v * load_k4(at4 + j);
+                y += dot(row[j], load_r4(at4 + j));
+            }
+            store_y(at + i, y);
+        }
+        for (var j = 0u; j < N4; j++) {
+            store_state4(base + j, row[j]);
+        }
+    }
+    if group.y == S - 1u {
+        for (var t = load_offsets(S); t < T; t++) {
+            store_y(t * H * N + head + i, 0.0);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Diagnostics: what is wrong with an author's input, and where.
+//!
+//! Gets a message, labelled spans and notes; returns text with the offending lines. A diagnostic always says what was
+//! expected and what was found. Never prints by itself, never describes the environment or a bug of graphc's own.
+
+use codespan_reporting::diagnostic as codespan;
+use codespan_reporting::files::SimpleFiles;
+use codespan_reporting::term;
+
+use crate::base::span::{SourceMap, Span};
+
+/// How much a diagnostic weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The input cannot be used.
+    Error,
+    /// The input can be used, yet something in it is surely not meant.
+    Lint,
+}
+
+/// One thing wrong with an input.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// How much it weighs.
+    pub severity: Severity,
+    /// What is wrong: lower case, no full stop, names in backticks.
+    pub message: String,
+    /// Where; the first label is the place itself, the others are related places.
+    pub labels: Vec<(Span, String)>,
+    /// What was expected, what would help.
+    pub notes: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error at `span`.
+    pub fn error(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            labels: vec![(span, String::new())],
+            notes: Vec::new(),
+        }
+    }
+
+    /// An error that no single place shows, such as a checkpoint that fits no graph.
+    pub fn placeless(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, message: message.into(), labels: Vec::new(), notes: Vec::new() }
+    }
+
+    /// A lint at `span`.
+    pub fn lint(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Lint, ..Self::error(span, message) }
+    }
+
+    /// The same with a text on its place.
+    pub fn label(mut self, text: impl Into<String>) -> Self {
+        if let Some(first) = self.labels.first_mut() {
+            first.1 = text.into();
+        }
+        self
+    }
+
+    /// The same with a related place.
+    pub fn also(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push((span, text.into()));
+        self
+    }
+
+    /// The same with a note.
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// The same with a suggestion, where one of `candidates` is near `found`.
+    pub fn suggest<'a>(self, found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        match nearest(found, candidates) {
+            Some(near) => self.note(format!("did you mean `{near}`?")),
+            None => self,
+        }
+    }
+}
+
+/// The candidate nearest to `found` by edit distance, if it is near enough to be a slip of the keyboard.
+pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = found.chars().count().div_ceil(3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(found, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, candidate)| (*distance, *candidate))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Renders diagnostics as text, each with the lines it points at.
+pub fn render(diagnostics: &[Diagnostic], sources: &SourceMap) -> String {
+    let mut files = SimpleFiles::new();
+    for (_, source) in sources.iter() {
+        // Ids of `SimpleFiles` count up from zero in the order of adding, as ours do.
+        files.add(source.name.as_str(), source.text.as_str());
+    }
+    let config = term::Config::default();
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        let severity = match diagnostic.severity {
+            Severity::Error => codespan::Severity::Error,
+            Severity::Lint => codespan::Severity::Warning,
+        };
+        let labels = diagnostic
+            .labels
+            .iter()
+            .enumerate()
+            .map(|(nth, (span, text))| {
+                let range = span.start as usize..span.end as usize;
+                let label = match nth {
+                    0 => codespan::Label::primary(span.source.index(), range),
+                    _ => codespan::Label::secondary(span.source.index(), range),
+                };
+                label.with_message(text)
+            })
+            .collect();
+        let rendered = codespan::Diagnostic::new(severity)
+            .with_message(&diagnostic.message)
+            .with_labels(labels)
+            .with_notes(diagnostic.notes.clone());
+        term::emit_to_string(&mut out, &config, &files, &rendered)
+            .expect("spans come from these very sources, and writing to a string does not fail");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_the_line_and_the_suggestion() {
+        let mut sources = SourceMap::new();
+        let id = sources.add("a.ron", "Graph(\n    nam: \"x\",\n)");
+        let diagnostic =
+            Diagnostic::error(Span::new(id, 11..14), "unknown field `nam`").suggest("nam", ["name", "doc", "ops"]);
+        let text = render(&[diagnostic], &sources);
+        assert!(text.contains("a.ron:2:5"), "{text}");
+        assert!(text.contains("did you mean `name`?"), "{text}");
+    }
+
+    #[test]
+    fn far_names_are_not_suggested() {
+        assert_eq!(nearest("layer_norm", ["embed", "linear"]), None);
+        assert_eq!(nearest("layernorm", ["embed", "layer_norm"]), Some("layer_norm"));
+    }
+}

@@ -1,0 +1,104 @@
+//! What a device offers, as the planner sees it.
+//!
+//! Gets numbers from an adapter or a named baseline, returns them as plain data; the planner asks nothing else about a
+//! device. Never queries one.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits and features of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest storage buffer binding, in bytes.
+    pub max_storage_buffer_binding_bytes: u64,
+    /// Largest buffer, in bytes.
+    pub max_buffer_bytes: u64,
+    /// Storage buffers one dispatch may bind.
+    pub max_storage_buffers_per_dispatch: u32,
+    /// What binding offsets must be multiples of, in bytes.
+    pub min_storage_buffer_offset_alignment: u32,
+    /// Workgroups in each direction.
+    pub max_workgroups_per_dimension: u32,
+    /// Threads of a workgroup.
+    pub max_invocations_per_workgroup: u32,
+    /// Threads of a workgroup in x, y and z.
+    pub max_workgroup_size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub max_workgroup_storage_bytes: u32,
+    /// Whether kernels may use subgroup operations.
+    pub subgroups: bool,
+    /// Lanes of the narrowest subgroup, 1 without subgroups.
+    pub min_subgroup_size: u32,
+}
+
+impl Limits {
+    /// What every WebGPU implementation offers.
+    pub fn webgpu() -> Self {
+        Self {
+            max_storage_buffer_binding_bytes: 128 << 20,
+            max_buffer_bytes: 256 << 20,
+            max_storage_buffers_per_dispatch: 8,
+            min_storage_buffer_offset_alignment: 256,
+            max_workgroups_per_dimension: 65535,
+            max_invocations_per_workgroup: 256,
+            max_workgroup_size: [256, 256, 64],
+            max_workgroup_storage_bytes: 16384,
+            subgroups: false,
+            min_subgroup_size: 1,
+        }
+    }
+
+    /// What desktop Vulkan drivers offer, software ones included.
+    pub fn vulkan() -> Self {
+        Self {
+            max_buffer_bytes: 1 << 30,
+            max_storage_buffers_per_dispatch: 10,
+            subgroups: true,
+            min_subgroup_size: 4,
+            ..Self::webgpu()
+        }
+    }
+
+    /// The names of the limits in which `self` (a device) offers less than `needed`, with both numbers.
+    pub fn missing_for(&self, needed: &Self) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut at_least = |name: &str, has: u64, wants: u64| {
+            if has < wants {
+                missing.push(format!("`{name}`: {wants} needed, {has} offered"));
+            }
+        };
+        let (has, wants) = (self, needed);
+        at_least(
+            "max_storage_buffer_binding_bytes",
+            has.max_storage_buffer_binding_bytes,
+            wants.max_storage_buffer_binding_bytes,
+        );
+        at_least("max_buffer_bytes", has.max_buffer_bytes, wants.max_buffer_bytes);
+        at_least(
+            "max_storage_buffers_per_dispatch",
+            has.max_storage_buffers_per_dispatch.into(),
+            wants.max_storage_buffers_per_dispatch.into(),
+        );
+        at_least(
+            "max_workgroups_per_dimension",
+            has.max_workgroups_per_dimension.into(),
+            wants.max_workgroups_per_dimension.into(),
+        );
+        at_least(
+            "max_invocations_per_workgroup",
+            has.max_invocations_per_workgroup.into(),
+            wants.max_invocations_per_workgroup.into(),
+        );
+        at_least(
+            "max_workgroup_storage_bytes",
+            has.max_workgroup_storage_bytes.into(),
+            wants.max_workgroup_storage_bytes.into(),
+        );
+        at_least("subgroups", has.subgroups.into(), wants.subgroups.into());
+        at_least("min_subgroup_size", has.min_subgroup_size.into(), wants.min_subgroup_size.into());
+        if has.min_storage_buffer_offset_alignment > wants.min_storage_buffer_offset_alignment {
+            let (wants, has) = (wants.min_storage_buffer_offset_alignment, has.min_storage_buffer_offset_alignment);
+            missing.push(format!("`min_storage_buffer_offset_alignment`: at most {wants} needed, {has} offered"));
+        }
+        missing
+    }
+}

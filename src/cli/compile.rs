@@ -1,0 +1,125 @@
+//! `graphc compile`: any stage of a model, as text or JSON.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::base::diag;
+use crate::base::limits::Limits;
+use crate::base::step::StepShape;
+use crate::cli::{Failure, Format, ModelArgs, input};
+use crate::compile::{Compiled, Compiler};
+use crate::exec::Executor;
+use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use crate::plan::print;
+use crate::{graph, model, schedule};
+
+#[derive(Args, Debug)]
+pub(super) struct CompileArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tokens of a step
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65535))]
+    tokens: u32,
+    /// Sequences of a step
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65535))]
+    sequences: u32,
+    /// Rows of logits of a step [default: one per sequence]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    rows: Option<u32>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Emit::Summary)]
+    emit: Emit,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits
+    #[arg(long, value_name = "TARGET", default_value = "vulkan")]
+    target: String,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum Emit {
+    Graph,
+    Model,
+    Schedule,
+    Plan,
+    Barriers,
+    Memory,
+    Summary,
+    /// The WGSL of every kernel, as compiled
+    Kernels,
+}
+
+pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
+    let input = input::read(&args.model)?;
+    let limits = limits(&args.target)?;
+    if let Emit::Graph = args.emit {
+        let text = match args.format {
+            Format::Text => graph::print(&input.graph),
+            Format::Json => json(&input.graph),
+        };
+        print!("{text}");
+        return Ok(());
+    }
+    let compiler = Compiler {
+        graph: &input.graph,
+        kernels: &input.kernels,
+        sources: &input.sources,
+        index: input.checkpoint.index(),
+        limits: &limits,
+        keep: &args.model.keep,
+    };
+    let rows = args.rows.unwrap_or(args.sequences);
+    let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };
+    let compiled = compiler.compile(shape)?;
+    eprint!("{}", diag::render(&compiled.lints, &input.sources));
+    print!("{}", emit(&compiled, args.emit, args.format));
+    Ok(())
+}
+
+fn emit(compiled: &Compiled, emit: Emit, format: Format) -> String {
+    let Compiled { model, schedule, plan, .. } = compiled;
+    match (emit, format) {
+        (Emit::Graph, _) => unreachable!("printed before compiling"),
+        (Emit::Model, Format::Text) => model::print(model),
+        (Emit::Model, Format::Json) => json(model),
+        (Emit::Schedule, Format::Text) => schedule::print(schedule, model),
+        (Emit::Schedule, Format::Json) => json(schedule),
+        (Emit::Plan, Format::Text) => print::plan(plan),
+        (Emit::Plan, Format::Json) => json(&**plan),
+        (Emit::Barriers, Format::Text) => print::barriers(plan),
+        (Emit::Barriers, Format::Json) => json(&plan.barriers().collect::<Vec<_>>()),
+        (Emit::Memory, Format::Text) => print::memory(plan),
+        (Emit::Memory, Format::Json) => json(&serde_json::json!({ "buffers": plan.buffers, "values": plan.values })),
+        (Emit::Summary, Format::Text) => print::summary(plan),
+        (Emit::Summary, Format::Json) => json(&plan.summary()),
+        (Emit::Kernels, Format::Json) => json(&plan.kernels),
+        (Emit::Kernels, Format::Text) => {
+            plan.kernels.iter().map(|(id, kernel)| format!("// {id} {}\n{}\n", kernel.label, kernel.wgsl)).collect()
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("stages hold nothing that JSON cannot") + "\n"
+}
+
+fn limits(target: &str) -> Result<Limits, Failure> {
+    match target {
+        "webgpu" => Ok(Limits::webgpu()),
+        "vulkan" => Ok(Limits::vulkan()),
+        "device" => {
+            let options = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
+            Ok(WgpuExecutor::new(&options, None)?.device().limits.clone())
+        }
+        path if Path::new(path).is_file() => {
+            let fail = |source| Failure::from(crate::sources::ReadError { path: PathBuf::from(path), source });
+            let text = std::fs::read_to_string(path).map_err(fail)?;
+            ron::from_str(&text).map_err(|error| Failure::Diagnostics(format!("error: `{path}`: {error}\n")))
+        }
+        other => Err(Failure::Environment(format!(
+            "`--target {other}`: expected webgpu, vulkan, device or a RON file of limits"
+        ))),
+    }
+}

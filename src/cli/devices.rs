@@ -1,0 +1,65 @@
+//! `graphc devices`: what is there, and which executors can use it.
+
+use clap::Args;
+
+use crate::cli::{Failure, Format};
+use crate::exec::DeviceInfo;
+use crate::exec::hal::{HalOptions, VulkanExecutor};
+use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+
+#[derive(Args, Debug)]
+pub(super) struct DevicesArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(super) fn run(args: DevicesArgs) -> Result<(), Failure> {
+    let options = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
+    let wgpu = WgpuExecutor::devices(&options);
+    // No Vulkan loader is no error here: there is just nothing that `hal` could use.
+    let hal = VulkanExecutor::devices(&HalOptions::new()).unwrap_or_default();
+    let mut devices: Vec<(DeviceInfo, Vec<&str>)> = hal.into_iter().map(|device| (device, vec!["hal"])).collect();
+    for device in wgpu {
+        let same = |other: &&mut (DeviceInfo, Vec<&str>)| other.0.name == device.name && other.0.api == device.api;
+        match devices.iter_mut().find(same) {
+            Some((_, executors)) => executors.push("wgpu"),
+            None => devices.push((device, vec!["wgpu"])),
+        }
+    }
+    match args.format {
+        Format::Json => {
+            let list: Vec<serde_json::Value> = devices
+                .iter()
+                .map(|(device, executors)| serde_json::json!({ "device": device, "executors": executors }))
+                .collect();
+            println!("{}", serde_json::to_string_pretty(&list).expect("devices are plain data"));
+        }
+        Format::Text if devices.is_empty() => {
+            println!("no devices: install a Vulkan driver; Debian's `mesa-vulkan-drivers` has one that needs no GPU");
+        }
+        Format::Text => devices.iter().for_each(|(device, executors)| print_device(device, executors)),
+    }
+    Ok(())
+}
+
+fn print_device(device: &DeviceInfo, executors: &[&str]) {
+    let limits = &device.limits;
+    println!("{}", device.name);
+    println!("  kind        {} ({})", device.kind, device.api);
+    println!("  driver      {}", device.driver);
+    println!("  executors   {}", executors.join(", "));
+    println!(
+        "  bindings    {} storage buffers of {} MiB, offsets by {} bytes",
+        limits.max_storage_buffers_per_dispatch,
+        limits.max_storage_buffer_binding_bytes >> 20,
+        limits.min_storage_buffer_offset_alignment
+    );
+    println!(
+        "  workgroups  {} threads, {} KiB, subgroups of {}",
+        limits.max_invocations_per_workgroup,
+        limits.max_workgroup_storage_bytes >> 10,
+        if limits.subgroups { limits.min_subgroup_size.to_string() } else { "none".into() }
+    );
+    println!("  features    {}", device.features.join(", "));
+}

@@ -1,0 +1,75 @@
+//! Reads what a command works on: graph, kernels, checkpoint.
+//!
+//! Gets flags, returns parsed graph, kernels and mapped checkpoint. Diagnostics of all files come out together.
+
+use std::path::Path;
+
+use crate::base::diag::{self, Severity};
+use crate::base::span::SourceMap;
+use crate::checkpoint::Checkpoint;
+use crate::cli::{Failure, ModelArgs};
+use crate::graph::{self, Graph};
+use crate::kernel::{self, KernelLib};
+use crate::model::detect;
+use crate::sources;
+
+/// What a model is made of.
+pub(super) struct Input {
+    pub sources: SourceMap,
+    pub graph: Graph,
+    pub kernels: KernelLib,
+    pub checkpoint: Checkpoint,
+    /// Whether the checkpoint is the one built into the program.
+    pub is_demo: bool,
+}
+
+pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
+    let checkpoint = match &args.weights {
+        Some(path) => Checkpoint::open(path),
+        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
+    }
+    .map_err(Failure::environment)?;
+    let mut map = SourceMap::new();
+    let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
+    let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
+    let texts = match chosen {
+        Some(path) => {
+            let fail = |source| sources::ReadError { path: path.into(), source };
+            vec![(path.to_owned(), std::fs::read_to_string(path).map_err(fail)?)]
+        }
+        None => sources::graphs(args.graphs.as_deref())?
+            .into_iter()
+            .map(|(path, text)| (format!("graphs/{path}"), text))
+            .collect(),
+    };
+    let mut graphs = Vec::new();
+    for (path, text) in texts {
+        let source = map.add(path, text);
+        match graph::parse(&map, source) {
+            Ok(graph) => graphs.push(graph),
+            Err(mut found) => diagnostics.append(&mut found),
+        }
+    }
+    if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        return Err(Failure::Diagnostics(diag::render(&diagnostics, &map)));
+    }
+    let graph = choose(args, chosen.is_some(), graphs, &checkpoint)?;
+    Ok(Input { sources: map, graph, kernels, checkpoint, is_demo: args.weights.is_none() })
+}
+
+fn choose(args: &ModelArgs, is_file: bool, mut graphs: Vec<Graph>, checkpoint: &Checkpoint) -> Result<Graph, Failure> {
+    if is_file && graphs.len() == 1 {
+        return Ok(graphs.remove(0));
+    }
+    if let Some(wanted) = &args.graph {
+        let at = graphs.iter().position(|graph| graph.name.text == *wanted);
+        let known = graphs.iter().map(|graph| graph.name.text.as_str()).collect::<Vec<_>>().join(", ");
+        let missing =
+            || Failure::Environment(format!("no graph file and no graph named `{wanted}`; there are: {known}"));
+        return at.map(|at| graphs.swap_remove(at)).ok_or_else(missing);
+    }
+    match detect::detect(&graphs, checkpoint.index()) {
+        Ok(at) => Ok(graphs.swap_remove(at)),
+        Err(error) => Err(Failure::Diagnostics(format!("error: {}: {error}\n", checkpoint.name()))),
+    }
+}

@@ -1,0 +1,140 @@
+//! The command line.
+//!
+//! Gets arguments, returns an exit code: 0 fine, 1 diagnostics, 2 flags or environment. Results go to stdout alone, everything else to
+//! stderr. Flags are typed here and given their meaning in the file of their subcommand. Never decides what a stage does.
+
+mod check;
+mod compile;
+mod devices;
+mod input;
+mod log_sink;
+mod run;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compiles RWKV models, written as RON graphs over WGSL kernels, into exact GPU command streams, and replays them.
+#[derive(Parser, Debug)]
+#[command(name = "graphc", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a model on a prompt and print what it says
+    Run(run::RunArgs),
+    /// Compile a model for one step size and print any stage of it
+    Compile(compile::CompileArgs),
+    /// Check graphs and kernels: every diagnostic and lint
+    Check(check::CheckArgs),
+    /// List devices, and which executors can use them
+    Devices(devices::DevicesArgs),
+}
+
+/// Where graph, kernels and weights come from.
+#[derive(Args, Debug, Clone)]
+struct ModelArgs {
+    /// The graph: a file, or the name of one that is built in [default: found by the checkpoint's tensor names]
+    graph: Option<String>,
+    /// The checkpoint, a safetensors file [default: the small model built into the program]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Read graphs from this folder instead of those built in
+    #[arg(long, value_name = "DIR")]
+    graphs: Option<PathBuf>,
+    /// Read kernels from this folder instead of those built in
+    #[arg(long, value_name = "DIR")]
+    shaders: Option<PathBuf>,
+    /// Make this value an output, by its path as in layer3.wkv (may be repeated)
+    #[arg(long, value_name = "VALUE")]
+    keep: Vec<String>,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Why a command stopped.
+#[derive(Debug)]
+enum Failure {
+    /// Something is wrong with an input: exit code 1. The text is complete.
+    Diagnostics(String),
+    /// Flags or environment: exit code 2.
+    Environment(String),
+}
+
+impl Failure {
+    fn environment(error: impl fmt::Display) -> Self {
+        Self::Environment(error.to_string())
+    }
+}
+
+impl From<crate::sources::ReadError> for Failure {
+    fn from(error: crate::sources::ReadError) -> Self {
+        Self::environment(error)
+    }
+}
+
+impl From<crate::exec::ExecError> for Failure {
+    fn from(error: crate::exec::ExecError) -> Self {
+        match error {
+            // A plan that does what it must not is wrong input, whoever made it.
+            crate::exec::ExecError::Usage { .. } => Self::Diagnostics(format!("error: {error}\n")),
+            other => Self::environment(other),
+        }
+    }
+}
+
+impl From<crate::compile::CompileError> for Failure {
+    fn from(error: crate::compile::CompileError) -> Self {
+        match error {
+            crate::compile::CompileError::Wrong { rendered, .. } => Self::Diagnostics(rendered),
+            refused @ crate::compile::CompileError::Refused(_) => Self::Diagnostics(format!("error: {refused}\n")),
+        }
+    }
+}
+
+impl From<crate::generate::GenerateError> for Failure {
+    fn from(error: crate::generate::GenerateError) -> Self {
+        match error {
+            crate::generate::GenerateError::Compile(error) => error.into(),
+            crate::generate::GenerateError::Exec(error) => error.into(),
+            other => Self::Diagnostics(format!("error: {other}\n")),
+        }
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Compile(args) => compile::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Devices(args) => devices::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Diagnostics(text)) => {
+            eprint!("{text}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Environment(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! A session: prepared plans over one set of weights and state.
+//!
+//! Gets checked plans and the inputs of steps; returns outputs. What holds then: a frame is written, recorded and read only
+//! after its last step has finished, and a plan's next frame is recorded while the GPU runs the current one, if it is free.
+//! Never names a hal type: owners do that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::Instant;
+
+use wgpu_hal::Api;
+
+use crate::base::limits::Limits;
+use crate::exec::hal::device::{BindGroup, Buffer, Encoder, Gpu, HostBuffer, Pipeline, Timeline};
+use crate::exec::hal::encode::{PlanRecorder, buffer_uses};
+use crate::exec::hal::upload::{Resting, read_back, write};
+use crate::exec::hal::{DEVICE_USES, HalOptions};
+use crate::exec::replay::{Recorder, Tracker, replay};
+use crate::exec::{CpuCost, ExecError, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
+use crate::plan::command::{BufferId, BufferKind, Copy, Dispatch, Kernel, Transition};
+use crate::plan::usage::Usage;
+use crate::plan::weights::{StateBuffer, StateLayout};
+use crate::plan::{CheckedPlan, Plan};
+use crate::tensor::Tensor;
+
+/// What lives as long as a session: weights and state, uploaded and at rest.
+pub(super) struct Contents<A: Api> {
+    pub(super) weights: Vec<Rc<Buffer<A>>>,
+    pub(super) weight_hash: String,
+    pub(super) state: Vec<Rc<Buffer<A>>>,
+    pub(super) state_layout: StateLayout,
+}
+
+/// What makes two kernels the same pipeline: text, entry point, which bindings are written, checks, zeroing.
+type PipelineKey = (String, String, Vec<bool>, bool, bool);
+
+/// A buffer of the pool with its bytes.
+type Pooled<A> = (u64, Rc<Buffer<A>>);
+
+/// Weights, state and prepared plans on one device.
+pub struct HalSession<A: Api> {
+    // Dropped first: waits until the GPU is done with everything below.
+    timeline: Timeline<A>,
+    plans: Vec<Prepared<A>>,
+    /// The pool of slots, by rest usage: a slot's place in it is its rank by size among its plan's. A place whose buffer is too
+    /// small for a later plan gets a larger one; earlier plans keep theirs. hal remembers no usages and slots have no
+    /// contents between steps, so a fresh buffer is at rest as it is.
+    slots: BTreeMap<Usage, Vec<Pooled<A>>>,
+    pipelines: HashMap<PipelineKey, Rc<Pipeline<A>>>,
+    contents: Contents<A>,
+    limits: Limits,
+    options: HalOptions,
+    cost: CpuCost,
+    gpu: Rc<Gpu<A>>,
+}
+
+/// A plan with everything it needs.
+struct Prepared<A: Api> {
+    frames: [Frame<A>; STEPS_IN_FLIGHT],
+    /// The frame of the next step.
+    next: usize,
+    /// By dispatch index.
+    groups: Vec<BindGroup<A>>,
+    /// By buffer id; nothing for host-visible ones, of which each frame has its own.
+    buffers: Vec<Option<Rc<Buffer<A>>>>,
+    plan: CheckedPlan,
+}
+
+/// What one step in flight has to itself (P10).
+struct Frame<A: Api> {
+    encoder: Encoder<A>,
+    /// By buffer id; nothing for device buffers.
+    hosts: Vec<Option<HostBuffer<A>>>,
+    /// Whether the encoder holds commands that were not submitted yet.
+    is_recorded: bool,
+    /// What the timeline reaches when its last step has finished; zero before the first.
+    value: u64,
+    /// Whether that step's outputs wait to be fetched.
+    is_unread: bool,
+}
+
+impl<A: Api> Frame<A> {
+    fn new(gpu: &Rc<Gpu<A>>, plan: &Plan) -> Result<Self, ExecError> {
+        let host = |buffer: &crate::plan::command::Buffer| {
+            let usage = match buffer.kind {
+                BufferKind::HostWrite => Usage::MAP_WRITE.union(Usage::COPY_SRC),
+                BufferKind::HostRead => Usage::MAP_READ.union(Usage::COPY_DST),
+                _ => return Ok(None),
+            };
+            HostBuffer::new(gpu, &buffer.label, buffer.size_bytes, buffer_uses(usage)).map(Some)
+        };
+        let hosts = plan.buffers.values().map(host).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { encoder: Encoder::new(gpu)?, hosts, is_recorded: false, value: 0, is_unread: false })
+    }
+}
+
+/// This frame's buffer for an input or output of the plan.
+fn host<A: Api>(hosts: &mut [Option<HostBuffer<A>>], id: BufferId) -> &mut HostBuffer<A> {
+    hosts[id.index()].as_mut().expect("inputs and outputs of a plan are in host-visible buffers (P10)")
+}
+
+impl<A: Api> Prepared<A> {
+    /// Records the commands of a frame whose last step has finished.
+    fn record(&mut self, frame: usize, options: &HalOptions, cost: &mut CpuCost) -> Result<(), ExecError> {
+        let start = Instant::now();
+        let Self { frames, groups, buffers, plan, .. } = self;
+        let Frame { encoder, hosts, is_recorded, .. } = &mut frames[frame];
+        let mut tracker = options.track.then(|| Tracker::new(plan));
+        let label = plan.graph.as_str();
+        encoder.record(label, |encoder| {
+            let mut recorder = PlanRecorder::<A>::new(encoder, label, buffers, groups, hosts);
+            let result = replay(plan, &mut recorder, tracker.as_mut(), options.dropped);
+            recorder.finish();
+            result
+        })?;
+        *is_recorded = true;
+        cost.record_ns += start.elapsed().as_nanos() as u64;
+        Ok(())
+    }
+}
+
+impl<A: Api> HalSession<A> {
+    pub(super) fn new(
+        gpu: &Rc<Gpu<A>>,
+        contents: Contents<A>,
+        limits: Limits,
+        options: HalOptions,
+    ) -> Result<Self, ExecError> {
+        Ok(Self {
+            timeline: Timeline::new(gpu)?,
+            plans: Vec::new(),
+            slots: BTreeMap::new(),
+            pipelines: HashMap::new(),
+            contents,
+            limits,
+            options,
+            cost: CpuCost::default(),
+            gpu: gpu.clone(),
+        })
+    }
+
+    /// Refuses a plan that this session or its device cannot run.
+    fn admit(&self, plan: &Plan) -> Result<(), ExecError> {
+        let (theirs, ours) = (plan.weights.hash(), &self.contents.weight_hash);
+        if theirs != *ours {
+            let reason = format!("it expects weight layout `{theirs}`, the session holds `{ours}`");
+            return Err(ExecError::OtherLayout { reason });
+        }
+        if plan.state != self.contents.state_layout {
+            let other = plan.state.buffers.iter().zip(&self.contents.state_layout.buffers).find(|(a, b)| a != b);
+            let reason = match other {
+                Some((theirs, ours)) => format!("it expects state {theirs:?}, the session holds {ours:?}"),
+                None => {
+                    let (theirs, ours) = (plan.state.buffers.len(), self.contents.state_layout.buffers.len());
+                    format!("it expects {theirs} state buffers, the session holds {ours}")
+                }
+            };
+            return Err(ExecError::OtherLayout { reason });
+        }
+        let missing = self.limits.missing_for(&plan.limits);
+        if missing.is_empty() { Ok(()) } else { Err(ExecError::TooSmall { missing }) }
+    }
+
+    fn pipeline(&mut self, kernel: &Kernel) -> Result<Rc<Pipeline<A>>, ExecError> {
+        let writes = kernel.bindings.iter().map(|binding| binding.writes).collect();
+        let (checks, zero) = (kernel.runtime_checks, kernel.zero_workgroup_memory);
+        let key = (kernel.wgsl.clone(), kernel.entry.clone(), writes, checks, zero);
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Rc::new(Pipeline::new(&self.gpu, kernel)?);
+        self.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// The plan's slots with their buffers, drawn from the pool.
+    fn draw_slots(&mut self, plan: &Plan) -> Result<HashMap<BufferId, Rc<Buffer<A>>>, ExecError> {
+        let mut slots: Vec<_> = plan.buffers.iter().filter(|(_, buffer)| buffer.kind == BufferKind::Slot).collect();
+        slots.sort_by_key(|(id, buffer)| (buffer.rest, std::cmp::Reverse(buffer.size_bytes), *id));
+        let mut drawn: HashMap<BufferId, Rc<Buffer<A>>> = HashMap::new();
+        let mut place = 0;
+        let mut rest = None;
+        for (id, slot) in slots {
+            place = if rest == Some(slot.rest) { place + 1 } else { 0 };
+            rest = Some(slot.rest);
+            let pool = self.slots.entry(slot.rest).or_default();
+            if pool.get(place).is_none_or(|(size_bytes, _)| *size_bytes < slot.size_bytes) {
+                let label = format!("slot {place} at rest in {}", slot.rest);
+                let buffer = Rc::new(Buffer::new(&self.gpu, &label, slot.size_bytes, buffer_uses(DEVICE_USES))?);
+                match pool.get_mut(place) {
+                    Some(entry) => *entry = (slot.size_bytes, buffer),
+                    None => pool.push((slot.size_bytes, buffer)),
+                }
+            }
+            drawn.insert(id, pool[place].1.clone());
+        }
+        Ok(drawn)
+    }
+
+    /// The device buffer of every buffer of the plan that has one.
+    fn device_buffers(&mut self, plan: &Plan) -> Result<Vec<Option<Rc<Buffer<A>>>>, ExecError> {
+        let slots = self.draw_slots(plan)?;
+        let mut buffers = Vec::with_capacity(plan.buffers.len());
+        for (id, buffer) in plan.buffers.iter() {
+            buffers.push(match buffer.kind {
+                BufferKind::Weight { index } => Some(self.contents.weights[index as usize].clone()),
+                BufferKind::State { index } => Some(self.contents.state[index as usize].clone()),
+                BufferKind::Slot => Some(slots[&id].clone()),
+                BufferKind::Input => {
+                    let uses = buffer_uses(DEVICE_USES);
+                    Some(Rc::new(Buffer::new(&self.gpu, &buffer.label, buffer.size_bytes, uses)?))
+                }
+                BufferKind::HostWrite | BufferKind::HostRead => None,
+            });
+        }
+        Ok(buffers)
+    }
+
+    /// The bind group of every dispatch, in order.
+    fn bind_groups(&mut self, plan: &Plan, buffers: &[Option<Rc<Buffer<A>>>]) -> Result<Vec<BindGroup<A>>, ExecError> {
+        let kernels = plan.kernels.values().map(|kernel| self.pipeline(kernel)).collect::<Result<Vec<_>, _>>()?;
+        let mut recorder = GroupMaker { kernels, buffers, groups: Vec::new() };
+        replay(plan, &mut recorder, None, None)?;
+        Ok(recorder.groups)
+    }
+}
+
+impl<A: Api> Contents<A> {
+    /// A row of a state buffer, and the buffer's layout.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    fn row(&self, buffer: u32, row: u64) -> (Resting<'_, A>, &StateBuffer) {
+        let layout = &self.state_layout.buffers[buffer as usize];
+        assert!(row < layout.rows, "`{}` has {} rows, row {row} was asked for", layout.label, layout.rows);
+        let buffer = &self.state[buffer as usize];
+        (Resting { buffer, rest: layout.rest, offset_bytes: row * layout.row_bytes() }, layout)
+    }
+}
+
+/// Makes the bind group of every dispatch that it is called with.
+struct GroupMaker<'a, A: Api> {
+    /// By kernel id.
+    kernels: Vec<Rc<Pipeline<A>>>,
+    buffers: &'a [Option<Rc<Buffer<A>>>],
+    groups: Vec<BindGroup<A>>,
+}
+
+impl<A: Api> Recorder for GroupMaker<'_, A> {
+    fn barrier(&mut self, _: &[Transition]) -> Result<(), ExecError> {
+        Ok(())
+    }
+
+    fn dispatch(&mut self, _: usize, dispatch: &Dispatch) -> Result<(), ExecError> {
+        let bound = dispatch.bindings.iter().map(|slice| {
+            let buffer = self.buffers[slice.buffer.index()].clone();
+            let buffer = buffer.expect("host-visible buffers are reached through copies only (P10)");
+            (buffer, slice.offset_bytes, slice.size_bytes)
+        });
+        let kernel = &self.kernels[dispatch.kernel.index()];
+        self.groups.push(BindGroup::new(kernel, &dispatch.label, bound.collect())?);
+        Ok(())
+    }
+
+    fn copy(&mut self, _: &Copy) -> Result<(), ExecError> {
+        Ok(())
+    }
+}
+
+impl<A: Api> Session for HalSession<A> {
+    fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        self.admit(&plan)?;
+        let buffers = self.device_buffers(&plan)?;
+        let groups = self.bind_groups(&plan, &buffers)?;
+        let frames = [Frame::new(&self.gpu, &plan)?, Frame::new(&self.gpu, &plan)?];
+        self.plans.push(Prepared { frames, next: 0, groups, buffers, plan });
+        Ok(PlanId(self.plans.len() - 1))
+    }
+
+    fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
+        let prepared = &mut self.plans[plan.0];
+        for input in &prepared.plan.inputs {
+            inputs.get(input)?;
+        }
+        let current = prepared.next;
+        self.timeline.wait(prepared.frames[current].value)?;
+        if !prepared.frames[current].is_recorded {
+            prepared.record(current, &self.options, &mut self.cost)?;
+        }
+
+        let start = Instant::now();
+        let frame = &mut prepared.frames[current];
+        for input in &prepared.plan.inputs {
+            let bytes = bytemuck::cast_slice(inputs.get(input)?);
+            host(&mut frame.hosts, input.slice.buffer).write(input.slice.offset_bytes, bytes);
+        }
+        frame.hosts.iter().flatten().for_each(HostBuffer::flush);
+        frame.value = self.timeline.submit(&frame.encoder)?;
+        frame.is_recorded = false;
+        frame.is_unread = true;
+        let ticket = Ticket(frame.value);
+        self.cost.submit_ns += start.elapsed().as_nanos() as u64;
+        self.cost.steps += 1;
+
+        let next = (current + 1) % STEPS_IN_FLIGHT;
+        prepared.next = next;
+        // Only what costs no waiting: a frame still in flight is recorded when its turn comes, while the other one runs.
+        let frame = &prepared.frames[next];
+        if !frame.is_recorded && frame.value <= self.timeline.finished()? {
+            prepared.record(next, &self.options, &mut self.cost)?;
+        }
+        Ok(ticket)
+    }
+
+    fn outputs(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        let found = self.plans.iter_mut().find_map(|prepared| {
+            let frame = prepared.frames.iter_mut().find(|frame| frame.is_unread && frame.value == ticket.0)?;
+            Some((&prepared.plan, frame))
+        });
+        let Some((plan, frame)) = found else {
+            let reason = format!("step {} has no outputs: they were fetched or discarded before", ticket.0);
+            return Err(ExecError::Device { reason });
+        };
+        self.timeline.wait(frame.value)?;
+        frame.is_unread = false;
+        frame.hosts.iter().flatten().for_each(HostBuffer::invalidate);
+        let tensors = plan.outputs.iter().map(|output| {
+            let size_bytes = output.shape.iter().product::<u64>() * output.dtype.size_bytes();
+            assert!(size_bytes <= output.slice.size_bytes, "an output fits its slice (P2)");
+            let bytes =
+                host(&mut frame.hosts, output.slice.buffer).read(output.slice.offset_bytes, size_bytes as usize);
+            (output.name.clone(), output.role, Tensor { dtype: output.dtype, shape: output.shape.clone(), bytes })
+        });
+        Ok(Outputs { tensors: tensors.collect() })
+    }
+
+    fn read_state(&mut self, buffer: u32, row: u64) -> Result<Tensor, ExecError> {
+        self.timeline.wait_idle()?;
+        let (range, layout) = self.contents.row(buffer, row);
+        let mut bytes = read_back(&self.gpu, &mut self.timeline, &range, layout.row_bytes())?;
+        bytes.truncate((layout.row_count() * layout.dtype.size_bytes()) as usize);
+        Ok(Tensor { dtype: layout.dtype, shape: layout.row_shape.clone(), bytes })
+    }
+
+    fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError> {
+        self.timeline.wait_idle()?;
+        let (range, layout) = self.contents.row(buffer, row);
+        let mut bytes = row_bytes.to_vec();
+        // An odd number of halves is stored in whole words.
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        assert_eq!(bytes.len() as u64, layout.row_bytes(), "the bytes are one row of `{}`", layout.label);
+        write(&self.gpu, &mut self.timeline, &range, &bytes)
+    }
+
+    fn cpu_cost(&self) -> CpuCost {
+        self.cost
+    }
+}

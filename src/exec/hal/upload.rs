@@ -1,0 +1,222 @@
+//! The way of bytes into device memory, and of single rows back.
+//!
+//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. At most two staging buffers
+//! are in use, filled in turn while the GPU copies from the other, so a model never lies in host memory a second time. Never
+//! tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
+
+use std::rc::Rc;
+
+use wgpu_hal::{Api, CommandEncoder as _};
+use wgpu_types as wgt;
+
+use crate::exec::ExecError;
+use crate::exec::hal::device::{Buffer, Encoder, Gpu, HostBuffer, Timeline};
+use crate::exec::hal::encode::{barrier, region};
+use crate::plan::usage::Usage;
+
+/// Bytes of one staging buffer.
+const CHUNK_BYTES: u64 = 8 << 20;
+
+/// One copy out of a staging buffer.
+struct Piece<A: Api> {
+    to: Rc<Buffer<A>>,
+    from_offset_bytes: u64,
+    to_offset_bytes: u64,
+    size_bytes: u64,
+}
+
+/// A staging buffer and the copies out of it.
+struct Chunk<A: Api> {
+    encoder: Encoder<A>,
+    staging: HostBuffer<A>,
+    pieces: Vec<Piece<A>>,
+    used_bytes: u64,
+    /// What to wait for before the host may write it again; zero if it was never submitted.
+    value: u64,
+}
+
+/// An upload under way.
+pub(super) struct Upload<A: Api> {
+    // Dropped first: waits until the GPU is done with the chunks.
+    timeline: Timeline<A>,
+    chunks: [Chunk<A>; 2],
+    current: usize,
+}
+
+impl<A: Api> Upload<A> {
+    /// An upload of nothing yet; of `total_bytes` in the end, so that small ones take small staging buffers.
+    pub(super) fn new(gpu: &Rc<Gpu<A>>, total_bytes: u64) -> Result<Self, ExecError> {
+        let size_bytes = total_bytes.clamp(4, CHUNK_BYTES).next_multiple_of(4);
+        let chunk = || -> Result<Chunk<A>, ExecError> {
+            let usage = wgt::BufferUses::MAP_WRITE | wgt::BufferUses::COPY_SRC;
+            let staging = HostBuffer::new(gpu, "upload", size_bytes, usage)?;
+            Ok(Chunk { encoder: Encoder::new(gpu)?, staging, pieces: Vec::new(), used_bytes: 0, value: 0 })
+        };
+        Ok(Self { timeline: Timeline::new(gpu)?, chunks: [chunk()?, chunk()?], current: 0 })
+    }
+
+    /// Takes bytes on their way to `to_offset_bytes` of a buffer, which has room for them rounded up to whole words.
+    /// `copied` hears of every part, with its bytes.
+    pub(super) fn put(
+        &mut self,
+        to: &Rc<Buffer<A>>,
+        to_offset_bytes: u64,
+        bytes: &[u8],
+        mut copied: impl FnMut(u64),
+    ) -> Result<(), ExecError> {
+        let (mut rest, mut to_offset_bytes) = (bytes, to_offset_bytes);
+        while !rest.is_empty() {
+            if self.chunks[self.current].used_bytes == self.chunks[self.current].staging.size_bytes() {
+                self.submit()?;
+            }
+            let chunk = &mut self.chunks[self.current];
+            let room_bytes = chunk.staging.size_bytes() - chunk.used_bytes;
+            let (part, after) = rest.split_at(rest.len().min(room_bytes as usize));
+            chunk.staging.write(chunk.used_bytes, part);
+            // Copies take whole words on every API; only the last part of a tensor of halves can end inside one.
+            let padding = [0; 4];
+            let odd_bytes = part.len().next_multiple_of(4) - part.len();
+            chunk.staging.write(chunk.used_bytes + part.len() as u64, &padding[..odd_bytes]);
+            let size_bytes = (part.len() + odd_bytes) as u64;
+            chunk.push(to, to_offset_bytes, size_bytes);
+            to_offset_bytes += size_bytes;
+            rest = after;
+            copied(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Submits the current chunk and waits until the host may write the other.
+    fn submit(&mut self) -> Result<(), ExecError> {
+        self.chunks[self.current].record()?;
+        let value = self.timeline.submit(&self.chunks[self.current].encoder)?;
+        self.chunks[self.current].value = value;
+        self.current = 1 - self.current;
+        let next = &mut self.chunks[self.current];
+        self.timeline.wait(next.value)?;
+        next.used_bytes = 0;
+        next.pieces.clear();
+        Ok(())
+    }
+
+    /// Submits what is left, takes every destination from `COPY_DST` to its rest usage, and waits.
+    pub(super) fn finish(mut self, rests: &[(Rc<Buffer<A>>, Usage)]) -> Result<(), ExecError> {
+        self.submit()?;
+        self.chunks[self.current].encoder.record("rest", |encoder| {
+            let barriers = rests.iter().map(|(buffer, rest)| barrier(buffer.raw(), Usage::COPY_DST, *rest));
+            // SAFETY: the encoder is recording; every destination is in `COPY_DST`, written or not.
+            unsafe { encoder.transition_buffers(barriers) };
+            Ok(())
+        })?;
+        self.timeline.submit(&self.chunks[self.current].encoder)?;
+        self.timeline.wait_idle()
+    }
+}
+
+impl<A: Api> Chunk<A> {
+    /// Notes a copy of the next bytes, as part of the one before where both ends meet.
+    fn push(&mut self, to: &Rc<Buffer<A>>, to_offset_bytes: u64, size_bytes: u64) {
+        let from_offset_bytes = self.used_bytes;
+        self.used_bytes += size_bytes;
+        match self.pieces.last_mut() {
+            Some(last) if Rc::ptr_eq(&last.to, to) && last.to_offset_bytes + last.size_bytes == to_offset_bytes => {
+                last.size_bytes += size_bytes;
+            }
+            _ => self.pieces.push(Piece { to: to.clone(), from_offset_bytes, to_offset_bytes, size_bytes }),
+        }
+    }
+
+    fn record(&mut self) -> Result<(), ExecError> {
+        self.staging.flush();
+        let (staging, pieces) = (&self.staging, &self.pieces);
+        self.encoder.record("upload", |encoder| {
+            let staged = std::iter::once(barrier(staging.raw(), Usage::MAP_WRITE, Usage::COPY_SRC));
+            // SAFETY: the encoder is recording; the host has written the staging buffer and leaves it alone until its value.
+            unsafe { encoder.transition_buffers(staged) };
+            for piece in pieces {
+                let regions = std::iter::once(region(piece.from_offset_bytes, piece.to_offset_bytes, piece.size_bytes));
+                // SAFETY: the source range was written by `put`; a layout's pieces lie in their buffers (P2) and apart, so
+                // that nothing need stand between two of them.
+                unsafe { encoder.copy_buffer_to_buffer(staging.raw(), piece.to.raw(), regions) };
+            }
+            let staged = std::iter::once(barrier(staging.raw(), Usage::COPY_SRC, Usage::MAP_WRITE));
+            // SAFETY: the encoder is recording; the staging buffer is in `COPY_SRC` since above.
+            unsafe { encoder.transition_buffers(staged) };
+            Ok(())
+        })
+    }
+}
+
+/// A range of a buffer at rest, to be read or written while no step runs.
+pub(super) struct Resting<'a, A: Api> {
+    /// The buffer.
+    pub(super) buffer: &'a Buffer<A>,
+    /// The usage it is in, before and after.
+    pub(super) rest: Usage,
+    /// First byte.
+    pub(super) offset_bytes: u64,
+}
+
+/// Reads bytes of a buffer at rest.
+pub(super) fn read_back<A: Api>(
+    gpu: &Rc<Gpu<A>>,
+    timeline: &mut Timeline<A>,
+    range: &Resting<'_, A>,
+    size_bytes: u64,
+) -> Result<Vec<u8>, ExecError> {
+    let staging = HostBuffer::new(gpu, "read back", size_bytes, wgt::BufferUses::MAP_READ | wgt::BufferUses::COPY_DST)?;
+    let mut encoder = Encoder::new(gpu)?;
+    encoder.record("read back", |encoder| {
+        let enter = [
+            barrier(range.buffer.raw(), range.rest, Usage::COPY_SRC),
+            barrier(staging.raw(), Usage::MAP_READ, Usage::COPY_DST),
+        ];
+        // SAFETY: the encoder is recording; the caller says in which usage the buffer rests (P8).
+        unsafe { encoder.transition_buffers(enter.into_iter()) };
+        let regions = std::iter::once(region(range.offset_bytes, 0, size_bytes));
+        // SAFETY: the caller keeps to the buffer's bytes; both are in the usages of a copy.
+        unsafe { encoder.copy_buffer_to_buffer(range.buffer.raw(), staging.raw(), regions) };
+        let leave = [
+            barrier(range.buffer.raw(), Usage::COPY_SRC, range.rest),
+            barrier(staging.raw(), Usage::COPY_DST, Usage::MAP_READ),
+        ];
+        // SAFETY: the encoder is recording; both are in the usages that the first call left them in.
+        unsafe { encoder.transition_buffers(leave.into_iter()) };
+        Ok(())
+    })?;
+    let value = timeline.submit(&encoder)?;
+    timeline.wait(value)?;
+    staging.invalidate();
+    Ok(staging.read(0, size_bytes as usize))
+}
+
+/// Writes bytes, whole words, of a buffer at rest.
+pub(super) fn write<A: Api>(
+    gpu: &Rc<Gpu<A>>,
+    timeline: &mut Timeline<A>,
+    range: &Resting<'_, A>,
+    bytes: &[u8],
+) -> Result<(), ExecError> {
+    let usage = wgt::BufferUses::MAP_WRITE | wgt::BufferUses::COPY_SRC;
+    let mut staging = HostBuffer::new(gpu, "write", bytes.len() as u64, usage)?;
+    staging.write(0, bytes);
+    staging.flush();
+    let mut encoder = Encoder::new(gpu)?;
+    encoder.record("write", |encoder| {
+        let enter = [
+            barrier(staging.raw(), Usage::MAP_WRITE, Usage::COPY_SRC),
+            barrier(range.buffer.raw(), range.rest, Usage::COPY_DST),
+        ];
+        // SAFETY: the encoder is recording; the caller says in which usage the buffer rests (P8).
+        unsafe { encoder.transition_buffers(enter.into_iter()) };
+        let regions = std::iter::once(region(0, range.offset_bytes, bytes.len() as u64));
+        // SAFETY: the caller keeps to the buffer's bytes; both are in the usages of a copy.
+        unsafe { encoder.copy_buffer_to_buffer(staging.raw(), range.buffer.raw(), regions) };
+        let leave = std::iter::once(barrier(range.buffer.raw(), Usage::COPY_DST, range.rest));
+        // SAFETY: the encoder is recording; the buffer is in `COPY_DST` since the first call.
+        unsafe { encoder.transition_buffers(leave) };
+        Ok(())
+    })?;
+    let value = timeline.submit(&encoder)?;
+    timeline.wait(value)
+}

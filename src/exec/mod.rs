@@ -1,0 +1,279 @@
+//! Executors: what replays a checked plan.
+//!
+//! Gets [`CheckedPlan`]s, weights and inputs; returns outputs. A session holds weights and state once and any number of
+//! plans over them; everything that can be done once is done in [`Executor::open`] and [`Session::prepare`]. A step writes a
+//! few small inputs, submits commands recorded beforehand, and records the next step while the GPU runs this one. Executors
+//! decide nothing: order, memory and transitions are the plan's.
+
+pub mod hal;
+pub mod replay;
+pub mod wgpu;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::base::limits::Limits;
+use crate::base::role::{InputRole, OutputRole};
+use crate::checkpoint::Checkpoint;
+use crate::plan::CheckedPlan;
+use crate::plan::command::PlanInput;
+use crate::plan::weights::{StateLayout, WeightLayout, WeightPiece};
+use crate::tensor::Tensor;
+
+/// What went wrong outside the plan: the environment, or a call that does not fit the plan.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// No device for this executor.
+    NoDevice {
+        /// What was looked for and what to install.
+        reason: String,
+    },
+    /// The device offers less than the plan needs.
+    TooSmall {
+        /// Which limits, with both numbers.
+        missing: Vec<String>,
+    },
+    /// A plan made for another weight or state layout than the session's.
+    OtherLayout {
+        /// What differs.
+        reason: String,
+    },
+    /// Inputs that do not fit the plan.
+    Input {
+        /// Which role.
+        role: InputRole,
+        /// How many elements the plan wants.
+        expected: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// A command that the tracked usages do not allow (`--validate` and debug builds).
+    Usage {
+        /// Label of the op or copy, or `leave`.
+        command: String,
+        /// The buffer.
+        buffer: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The device ran out of memory.
+    OutOfMemory {
+        /// What was being created, with its bytes.
+        what: String,
+    },
+    /// The device is gone or refuses.
+    Device {
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for ExecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDevice { reason } => write!(f, "no device: {reason}"),
+            Self::TooSmall { missing } => write!(f, "the device is too small for this plan: {}", missing.join("; ")),
+            Self::OtherLayout { reason } => write!(f, "the plan does not belong to this session: {reason}"),
+            Self::Input { role, expected, found } => {
+                write!(f, "input `{role}`: the plan takes {expected} elements, {found} were given")
+            }
+            Self::Usage { command, buffer, reason } => write!(f, "`{command}` may not use `{buffer}`: {reason}"),
+            Self::OutOfMemory { what } => write!(f, "out of device memory while creating {what}"),
+            Self::Device { reason } => write!(f, "the device failed: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ExecError {}
+
+/// A device as `graphc devices` lists it and as sessions are opened on it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceInfo {
+    /// Its name.
+    pub name: String,
+    /// Its driver, with version.
+    pub driver: String,
+    /// The API, as in `vulkan`.
+    pub api: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: String,
+    /// What it offers.
+    pub limits: Limits,
+    /// Its features, by name.
+    pub features: Vec<String>,
+}
+
+/// A checkpoint and where its tensors go.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// Where every tensor goes.
+    pub layout: &'a WeightLayout,
+    /// Where it comes from; it holds every tensor of the layout, in the layout's element type and count.
+    pub checkpoint: &'a Checkpoint,
+}
+
+impl<'a> Weights<'a> {
+    /// Every piece with its bytes, in the layout's order: borrowed from the checkpoint, but for the few that are transposed.
+    pub fn pieces(&self) -> impl Iterator<Item = (&'a WeightPiece, Cow<'a, [u8]>)> {
+        let checkpoint = self.checkpoint;
+        self.layout.pieces.iter().map(move |piece| {
+            let bytes = checkpoint.bytes(&piece.tensor).expect("the layout was made from this checkpoint's index");
+            match piece.transpose {
+                None => (piece, Cow::Borrowed(bytes)),
+                Some((rows, columns)) => {
+                    (piece, Cow::Owned(transposed(bytes, rows, columns, piece.dtype.size_bytes())))
+                }
+            }
+        })
+    }
+}
+
+/// `[rows, columns]` as `[columns, rows]`.
+fn transposed(bytes: &[u8], rows: u64, columns: u64, element_bytes: u64) -> Vec<u8> {
+    let (rows, columns, size) = (rows as usize, columns as usize, element_bytes as usize);
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            let at = (row * columns + column) * size;
+            out.extend_from_slice(&bytes[at..at + size]);
+        }
+    }
+    out
+}
+
+/// Called while weights are uploaded, with bytes done and bytes in all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Opens sessions on one device.
+pub trait Executor {
+    /// What it opens.
+    type Session: Session;
+
+    /// The device it would use.
+    fn device(&self) -> &DeviceInfo;
+
+    /// Creates the buffers of weights and state, uploads the weights, sets the state to its initial values.
+    ///
+    /// # Errors
+    /// When the device is out of memory or lost.
+    fn open(
+        &self,
+        weights: &Weights<'_>,
+        state: &StateLayout,
+        progress: Progress<'_>,
+    ) -> Result<Self::Session, ExecError>;
+}
+
+/// Index of a prepared plan in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlanId(pub usize);
+
+/// A submitted step whose outputs can be fetched once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// How many steps may be in flight: each has its own host-visible buffers (P10).
+pub const STEPS_IN_FLIGHT: usize = 2;
+
+/// What the host gives a step: the elements of each role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    roles: Vec<(InputRole, Vec<u32>)>,
+}
+
+impl Inputs {
+    /// No inputs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with the elements of `role`.
+    pub fn with(mut self, role: InputRole, elements: Vec<u32>) -> Self {
+        self.roles.retain(|(other, _)| *other != role);
+        self.roles.push((role, elements));
+        self
+    }
+
+    /// The elements for a plan's input.
+    ///
+    /// # Errors
+    /// If there are none for its role, or not as many as the plan wants.
+    pub fn get(&self, input: &PlanInput) -> Result<&[u32], ExecError> {
+        let elements = self.roles.iter().find(|(role, _)| *role == input.role).map_or(&[][..], |(_, e)| e.as_slice());
+        if elements.len() as u64 == input.count {
+            Ok(elements)
+        } else {
+            Err(ExecError::Input { role: input.role, expected: input.count, found: elements.len() as u64 })
+        }
+    }
+}
+
+/// What a step gives the host, in the order of the plan's outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// Name, role and value of each output.
+    pub tensors: Vec<(String, OutputRole, Tensor)>,
+}
+
+impl Outputs {
+    /// The output of this role, the first where several share it.
+    pub fn role(&self, role: OutputRole) -> Option<&Tensor> {
+        self.tensors.iter().find(|(_, other, _)| *other == role).map(|(_, _, tensor)| tensor)
+    }
+
+    /// The output of this name.
+    pub fn named(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|(other, _, _)| other == name).map(|(_, _, tensor)| tensor)
+    }
+}
+
+/// Weights, state and prepared plans on one device.
+///
+/// Steps run in the order of their submission. At most [`STEPS_IN_FLIGHT`] outputs may be outstanding: submitting one more
+/// step waits for the oldest and discards its outputs.
+pub trait Session {
+    /// Creates everything a plan needs, once: pipelines, bind groups, buffers of its own.
+    ///
+    /// # Errors
+    /// If the plan was made for another layout or a larger device, or the device fails.
+    fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError>;
+
+    /// Writes the inputs and submits the step, without waiting for it; then records the next one.
+    ///
+    /// # Errors
+    /// If the inputs do not fit, a command is not allowed (when validating), or the device fails.
+    fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError>;
+
+    /// Waits for the step and returns its outputs.
+    ///
+    /// # Errors
+    /// If the device fails, or the outputs were fetched or discarded before.
+    fn outputs(&mut self, ticket: Ticket) -> Result<Outputs, ExecError>;
+
+    /// Waits for all steps and returns one row of a state buffer.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_state(&mut self, buffer: u32, row: u64) -> Result<Tensor, ExecError>;
+
+    /// Waits for all steps and writes one row of a state buffer; `row_bytes` is exactly one row.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError>;
+
+    /// CPU time spent in recording and submitting steps so far, in nanoseconds, and the number of steps.
+    fn cpu_cost(&self) -> CpuCost;
+}
+
+/// CPU time spent on steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuCost {
+    /// Steps submitted.
+    pub steps: u64,
+    /// Nanoseconds spent recording commands.
+    pub record_ns: u64,
+    /// Nanoseconds spent writing inputs and submitting.
+    pub submit_ns: u64,
+}

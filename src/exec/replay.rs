@@ -1,0 +1,156 @@
+//! Walks a checked plan and calls a [`Recorder`] for each command: the only place that matches on commands.
+//!
+//! Gets a plan and a recorder, returns what the recorder fails with. Calls come in the plan's order: for each level its
+//! barrier, if any, then its commands; the leaving barrier last. With a [`Tracker`], every command is first
+//! checked against the usages that the transitions so far have left the buffers in. Never talks to a GPU itself.
+
+use crate::exec::ExecError;
+use crate::plan::Plan;
+use crate::plan::command::{BufferId, Command, Copy, Dispatch, Transition};
+use crate::plan::usage::Usage;
+
+/// What an executor does for each command.
+pub trait Recorder {
+    /// One barrier call.
+    fn barrier(&mut self, transitions: &[Transition]) -> Result<(), ExecError>;
+    /// One dispatch; `index` counts the plan's dispatches from 0, for looking up what was prepared for it.
+    fn dispatch(&mut self, index: usize, dispatch: &Dispatch) -> Result<(), ExecError>;
+    /// One copy.
+    fn copy(&mut self, copy: &Copy) -> Result<(), ExecError>;
+}
+
+/// Leaves out single transitions, so that tests and `verify` can see what notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Which level's barrier; the number of levels stands for the leaving barrier.
+    pub level: usize,
+    /// Which of its transitions.
+    pub transition: usize,
+}
+
+/// Records all commands of a plan.
+///
+/// # Errors
+/// What the recorder fails with, or [`ExecError::Usage`] for a command that `tracker` does not allow.
+pub fn replay(
+    plan: &Plan,
+    recorder: &mut impl Recorder,
+    mut tracker: Option<&mut Tracker>,
+    dropped: Option<Dropped>,
+) -> Result<(), ExecError> {
+    let mut dispatch_index = 0;
+    let barrier = |level: usize, transitions: &[Transition], recorder: &mut _, tracker: &mut Option<&mut Tracker>| {
+        let kept: Vec<Transition>;
+        let transitions = match dropped {
+            Some(dropped) if dropped.level == level => {
+                kept = transitions
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| *at != dropped.transition)
+                    .map(|(_, t)| *t)
+                    .collect();
+                kept.as_slice()
+            }
+            _ => transitions,
+        };
+        if transitions.is_empty() {
+            return Ok(());
+        }
+        if let Some(tracker) = tracker {
+            tracker.transition(plan, transitions)?;
+        }
+        Recorder::barrier(recorder, transitions)
+    };
+    for (number, level) in plan.levels.iter().enumerate() {
+        barrier(number, &level.barrier, recorder, &mut tracker)?;
+        for command in &level.commands {
+            if let Some(tracker) = &mut tracker {
+                tracker.command(plan, command)?;
+            }
+            match command {
+                Command::Dispatch(dispatch) => {
+                    recorder.dispatch(dispatch_index, dispatch)?;
+                    dispatch_index += 1;
+                }
+                Command::Copy(copy) => recorder.copy(copy)?,
+            }
+        }
+    }
+    barrier(plan.levels.len(), &plan.leave, recorder, &mut tracker)?;
+    match tracker {
+        Some(tracker) => tracker.leave(plan),
+        None => Ok(()),
+    }
+}
+
+/// The usage of every buffer while a plan is recorded: the same state machine that the plan was checked with, run again on the
+/// very calls that are made.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    /// Current usage, and whether a write happened in it that no transition followed yet.
+    states: Vec<(Usage, bool)>,
+}
+
+impl Tracker {
+    /// Every buffer at rest.
+    pub fn new(plan: &Plan) -> Self {
+        Self { states: plan.buffers.values().map(|buffer| (buffer.rest, buffer.rest.writes())).collect() }
+    }
+
+    fn error(plan: &Plan, command: &str, buffer: BufferId, reason: String) -> ExecError {
+        let label = plan.buffers.get(buffer).map_or("?", |buffer| buffer.label.as_str());
+        ExecError::Usage { command: command.to_owned(), buffer: format!("{buffer} {label}"), reason }
+    }
+
+    fn transition(&mut self, plan: &Plan, transitions: &[Transition]) -> Result<(), ExecError> {
+        for transition in transitions {
+            let state = &mut self.states[transition.buffer.index()];
+            if state.0 != transition.from {
+                let reason = format!("a transition from {} finds it in {}", transition.from, state.0);
+                return Err(Self::error(plan, "barrier", transition.buffer, reason));
+            }
+            *state = (transition.to, false);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, plan: &Plan, command: &Command) -> Result<(), ExecError> {
+        let mut uses: Vec<(BufferId, Usage)> = Vec::new();
+        match command {
+            Command::Dispatch(dispatch) => {
+                let bindings = &plan.kernels[dispatch.kernel].bindings;
+                uses.extend(
+                    dispatch.bindings.iter().zip(bindings).map(|(slice, binding)| (slice.buffer, binding.usage())),
+                );
+            }
+            Command::Copy(copy) => {
+                uses.extend([(copy.from.buffer, Usage::COPY_SRC), (copy.to.buffer, Usage::COPY_DST)])
+            }
+        }
+        for (buffer, usage) in uses {
+            let (state, written) = &mut self.states[buffer.index()];
+            if !state.contains(usage) {
+                let reason =
+                    format!("it is in {state} and the command needs {usage}; a transition is missing or wrong");
+                return Err(Self::error(plan, command.label(), buffer, reason));
+            }
+            if *written {
+                let reason = format!("it was written in {state} before, and no transition stands between");
+                return Err(Self::error(plan, command.label(), buffer, reason));
+            }
+            *written = usage.writes();
+        }
+        Ok(())
+    }
+
+    fn leave(&self, plan: &Plan) -> Result<(), ExecError> {
+        for (buffer, (state, _)) in plan.buffers.ids().zip(&self.states) {
+            let rest = plan.buffers[buffer].rest;
+            if *state != rest {
+                let reason = format!("it leaves the step in {state} and must be in {rest}");
+                return Err(Self::error(plan, "leave", buffer, reason));
+            }
+        }
+        Ok(())
+    }
+}

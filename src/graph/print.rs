@@ -1,0 +1,124 @@
+//! [`Graph`] to canonical text.
+//!
+//! Gets a graph, returns RON that parses to the same graph: fields in a fixed order, one entry a line. Comments are not part of
+//! a graph and are not printed. Never fails.
+
+use std::fmt::Write;
+
+use crate::base::raw::{Name, Spanned};
+use crate::graph::{Arg, DimKind, Graph, Node};
+
+/// The graph as RON.
+pub fn print(graph: &Graph) -> String {
+    let mut out = String::from("Graph(\n");
+    let mut line = |indent: usize, text: String| {
+        let _ = writeln!(out, "{:indent$}{text}", "", indent = indent * 4);
+    };
+    line(1, format!("name: {},", quoted(&graph.name.text)));
+    line(1, format!("doc: {},", quoted(&graph.doc)));
+    line(1, format!("detect: (has: [{}], lacks: [{}]),", names(&graph.detect.has), names(&graph.detect.lacks)));
+    line(1, "weights: {".into());
+    for weight in &graph.weights {
+        line(2, format!("{}: [{}],", quoted(&weight.pattern.text), exprs(&weight.shape)));
+    }
+    line(1, "},".into());
+    line(1, "layouts: [".into());
+    for layout in &graph.layouts {
+        line(2, format!("Layout(name: {}, transposed: [{}]),", quoted(&layout.name), names(&layout.transposed)));
+    }
+    line(1, "],".into());
+    line(1, "dims: {".into());
+    for dim in &graph.dims {
+        line(2, format!("{}: {},", quoted(&dim.name.text), dim_kind(&dim.kind)));
+    }
+    line(1, "},".into());
+    line(1, "state: {".into());
+    for state in &graph.state {
+        let per = state.per.as_ref().map_or(String::new(), |per| format!("per: {}, ", quoted(per.expr.text())));
+        let shape = exprs(&state.shape);
+        let name = quoted(&state.name.text);
+        line(2, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {:?}),", state.dtype, state.init));
+    }
+    line(1, "},".into());
+    line(1, "inputs: {".into());
+    for input in &graph.inputs {
+        line(2, format!("{}: Input({}, [{}]),", quoted(&input.name.text), input.role, exprs(&input.shape)));
+    }
+    line(1, "},".into());
+    line(1, "outputs: {".into());
+    for output in &graph.outputs {
+        line(2, format!("{}: Output({}),", quoted(&output.name.text), output.role));
+    }
+    line(1, "},".into());
+    line(1, "ops: [".into());
+    nodes(&graph.ops, 2, &mut line);
+    line(1, "],".into());
+    line(0, ")".into());
+    out
+}
+
+fn nodes(list: &[Node], indent: usize, line: &mut impl FnMut(usize, String)) {
+    for node in list {
+        match node {
+            Node::Op { kernel, args } => {
+                let args: Vec<String> =
+                    args.iter().map(|(name, arg)| format!("{}: {}", quoted(&name.text), argument(arg))).collect();
+                line(indent, format!("Op({}, {{{}}}),", quoted(&kernel.text), args.join(", ")));
+            }
+            Node::Map { expr, args, out } => {
+                let args: Vec<String> =
+                    args.iter().map(|(name, arg)| format!("{}: {}", quoted(&name.text), quoted(&arg.text))).collect();
+                let (expr, out) = (quoted(&expr.text), quoted(&out.text));
+                line(indent, format!("Map({expr}, {{{}}}, {out}),", args.join(", ")));
+            }
+            Node::Let { name, value } => {
+                line(indent, format!("Let({}, {}),", quoted(&name.text), quoted(&value.text)));
+            }
+            Node::ForEach { variable, count, body } => {
+                line(indent, format!("ForEach({}, {}, [", quoted(&variable.text), quoted(count.expr.text())));
+                nodes(body, indent + 1, line);
+                line(indent, "]),".into());
+            }
+            Node::If { condition, then, otherwise } => {
+                line(indent, format!("If({}, [", quoted(condition.expr.text())));
+                nodes(then, indent + 1, line);
+                line(indent, "], [".into());
+                nodes(otherwise, indent + 1, line);
+                line(indent, "]),".into());
+            }
+        }
+    }
+}
+
+fn argument(arg: &Arg) -> String {
+    match arg {
+        Arg::Tensor(name) => quoted(&name.text),
+        Arg::Number(number, _) => format!("{number:?}"),
+        Arg::Eval(spanned) => format!("Eval({})", quoted(spanned.expr.text())),
+    }
+}
+
+fn dim_kind(kind: &DimKind) -> String {
+    match kind {
+        DimKind::Weight { tensor, axis } => format!("Weight({}, {axis})", quoted(&tensor.text)),
+        DimKind::Count { pattern } => format!("Count({})", quoted(&pattern.text)),
+        DimKind::Eval(spanned) => format!("Eval({})", quoted(spanned.expr.text())),
+        DimKind::Tokens => "Tokens".into(),
+        DimKind::Sequences => "Sequences".into(),
+        DimKind::Rows => "Rows".into(),
+        DimKind::Capacity => "Capacity".into(),
+    }
+}
+
+fn names(list: &[Name]) -> String {
+    list.iter().map(|name| quoted(&name.text)).collect::<Vec<_>>().join(", ")
+}
+
+fn exprs(list: &[Spanned]) -> String {
+    list.iter().map(|spanned| quoted(spanned.expr.text())).collect::<Vec<_>>().join(", ")
+}
+
+/// A RON string literal.
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}

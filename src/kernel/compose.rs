@@ -1,0 +1,283 @@
+//! Writes a kernel's final text: bindings and accessors for the storage formats at hand, constants as numbers.
+//!
+//! Gets a [`Template`] and what each port is bound to, returns complete WGSL with a map back to the files. Accessors:
+//! `load_PORT(i)` is element `i`; `load_PORT2(i)`, `load_PORT4(i)` and `load_PORT8(i)` are elements `2i`, `4i` and `8i` and those after as
+//! `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>`; `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that
+//! the text calls are written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls
+//! `load_PORT8` on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
+//! writes to a bare array. Never decides formats, offsets or which ports share a binding.
+
+use std::fmt::Write;
+
+use crate::base::dtype::DType;
+use crate::kernel::{Line, PortUse, Template};
+
+/// What a port of a template is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortBinding {
+    /// The port's name.
+    pub port: String,
+    /// How its elements are stored.
+    pub dtype: DType,
+    /// Whether any kernel text may write through it: `read_write` if so.
+    pub writes: bool,
+    /// The bindings it reaches its elements through, in order; more than one if the tensor is larger than a binding may be.
+    pub parts: Vec<Part>,
+}
+
+/// A run of a port's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Binding number.
+    pub binding: u32,
+    /// The element of the binding where the run begins, a multiple of eight.
+    pub first: u64,
+    /// How many elements; the last part may be followed by padding.
+    pub count: u64,
+}
+
+/// A complete text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Composed {
+    /// Its lines.
+    pub lines: Vec<Line>,
+}
+
+impl Composed {
+    /// The text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            text.push_str(&line.text);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Composes the text of `template`; `consts` gives every override its value as WGSL.
+pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)]) -> Composed {
+    let mut directives = Vec::new();
+    let mut body = Vec::new();
+    for (index, line) in template.lines.iter().enumerate() {
+        let is_directive = ["enable ", "requires ", "diagnostic("].iter().any(|word| line.text.starts_with(word));
+        if line.text.starts_with("enable subgroups;") {
+            // WGSL asks for it; naga 30 does not know it and goes by capability alone. May go with the naga that knows it.
+            directives.push(Line { text: format!("// {}", line.text), origin: line.origin });
+        } else if is_directive {
+            directives.push(line.clone());
+        } else if let Some(constant) = template.overrides.iter().find(|constant| constant.line == index) {
+            let value = consts.iter().find(|(name, _)| *name == constant.name).map_or("", |(_, value)| value);
+            let text = format!("const {}: {} = {value};", constant.name, constant.ty);
+            body.push(Line { text, origin: line.origin });
+        } else {
+            body.push(line.clone());
+        }
+    }
+    let mut lines = directives;
+    let written = prelude(template, ports);
+    lines.extend(written.lines().map(|text| Line { text: text.to_owned(), origin: None }));
+    lines.extend(body);
+    Composed { lines }
+}
+
+/// Bindings and accessors.
+fn prelude(template: &Template, ports: &[PortBinding]) -> String {
+    let mut bindings: Vec<(u32, DType, u32, bool)> = Vec::new();
+    for (port, used) in ports.iter().zip(&template.ports) {
+        if used.own.is_some() {
+            continue;
+        }
+        let width = granularity(port.dtype, used);
+        for part in &port.parts {
+            match bindings.iter_mut().find(|(number, ..)| *number == part.binding) {
+                Some((_, _, narrowest, writes)) => {
+                    *narrowest = width.min(*narrowest);
+                    *writes |= port.writes;
+                }
+                None => bindings.push((part.binding, port.dtype, width, port.writes)),
+            }
+        }
+    }
+    bindings.sort_unstable_by_key(|(number, ..)| *number);
+    let mut out = String::new();
+    for (number, dtype, width, writes) in &bindings {
+        let mode = if *writes { "read_write" } else { "read" };
+        let element = element_type(*dtype, *width);
+        let _ = writeln!(out, "struct Data{number} {{ v: array<{element}> }}");
+        let _ = writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> data{number}: Data{number};");
+    }
+    for (port, used) in ports.iter().zip(&template.ports) {
+        if used.own.is_none() {
+            let width = bindings.iter().find(|(number, ..)| *number == port.parts[0].binding).map_or(1, |b| b.2);
+            accessors(&mut out, port, used, width);
+        }
+    }
+    out
+}
+
+/// The widest element through which all accessors of a port can work, in tensor elements.
+fn granularity(dtype: DType, used: &PortUse) -> u32 {
+    let narrowest = used.loads.iter().chain(&used.stores).copied().min().unwrap_or(1);
+    match dtype {
+        DType::F32 | DType::U32 => narrowest.min(4),
+        // A 32-bit word holds two elements, so even a scalar accessor goes through one.
+        DType::F16 | DType::Bf16 => narrowest.max(2),
+    }
+}
+
+fn element_type(dtype: DType, width: u32) -> String {
+    let (scalar, lanes) = match dtype {
+        DType::F32 => ("f32", width),
+        DType::U32 => ("u32", width),
+        DType::F16 | DType::Bf16 => ("u32", width / 2),
+    };
+    if lanes == 1 { scalar.to_owned() } else { format!("vec{lanes}<{scalar}>") }
+}
+
+fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, width: u32) {
+    let name = &port.port;
+    if !used.loads.is_empty() {
+        let element = element_type(port.dtype, width);
+        let _ = write!(out, "fn word_{name}(i: u32) -> {element} {{ ");
+        let mut passed = 0;
+        for (nth, part) in port.parts.iter().enumerate() {
+            let shift = offset(part.first, passed, width);
+            let read = format!("return data{}.v[i{shift}];", part.binding);
+            passed += part.count;
+            if nth + 1 < port.parts.len() {
+                let _ = write!(out, "if i < {}u {{ {read} }} ", passed / u64::from(width));
+            } else {
+                let _ = writeln!(out, "{read} }}");
+            }
+        }
+    }
+    for load in &used.loads {
+        let (suffix, ty, value) = match port.dtype {
+            DType::F32 | DType::U32 => load_plain(name, port.dtype, *load, width),
+            DType::F16 | DType::Bf16 => load_half(name, port.dtype, *load, width),
+        };
+        let _ = writeln!(out, "fn load_{name}{suffix}(i: u32) -> {ty} {{ {value} }}");
+    }
+    for store in &used.stores {
+        store_accessor(out, port, *store, width);
+    }
+}
+
+/// ` + 5u` or ` - 5u`: how far an index into the port is from one into the binding, in binding elements.
+fn offset(first: u64, passed: u64, width: u32) -> String {
+    let (first, passed) = (first / u64::from(width), passed / u64::from(width));
+    match first.cmp(&passed) {
+        std::cmp::Ordering::Equal => String::new(),
+        std::cmp::Ordering::Greater => format!(" + {}u", first - passed),
+        std::cmp::Ordering::Less => format!(" - {}u", passed - first),
+    }
+}
+
+fn suffix(width: u32) -> String {
+    if width == 1 { String::new() } else { width.to_string() }
+}
+
+fn load_plain(name: &str, dtype: DType, load: u32, width: u32) -> (String, String, String) {
+    let scalar = if dtype == DType::F32 { "f32" } else { "u32" };
+    let ty = match load {
+        1 => scalar.to_owned(),
+        8 => "mat2x4<f32>".to_owned(),
+        _ => format!("vec{load}<{scalar}>"),
+    };
+    let words = load / width;
+    let parts: Vec<String> = (0..words)
+        .map(|word| match (words, word) {
+            (1, _) => format!("word_{name}(i)"),
+            (_, 0) => format!("word_{name}(i * {words}u)"),
+            _ => format!("word_{name}(i * {words}u + {word}u)"),
+        })
+        .collect();
+    let value =
+        if words == 1 { format!("return {};", parts[0]) } else { format!("return {ty}({});", parts.join(", ")) };
+    (suffix(load), ty, value)
+}
+
+fn load_half(name: &str, dtype: DType, load: u32, width: u32) -> (String, String, String) {
+    let unpack = |word: &str| match dtype {
+        DType::F16 => format!("unpack2x16float({word})"),
+        _ => format!("vec2<f32>(bitcast<f32>({word} << 16u), bitcast<f32>({word} & 0xffff0000u))"),
+    };
+    if load == 1 {
+        let value = format!("let p = {}; return select(p.x, p.y, (i & 1u) == 1u);", unpack("w"));
+        return (String::new(), "f32".into(), format!("let w = word_{name}(i / 2u); {value}"));
+    }
+    // The 32-bit words that make up the value, read through as many binding elements as it takes.
+    let (reads, lanes) = (load.div_ceil(width), width.min(load) / 2);
+    let mut value = String::new();
+    let mut pairs = Vec::new();
+    for read in 0..reads {
+        let index = match (reads, read) {
+            (1, _) => "i".to_owned(),
+            (_, 0) => format!("i * {reads}u"),
+            _ => format!("i * {reads}u + {read}u"),
+        };
+        let _ = write!(value, "let w{read} = word_{name}({index}); ");
+        for lane in 0..lanes {
+            let component =
+                if lanes == 1 { String::new() } else { format!(".{}", ["x", "y", "z", "w"][lane as usize]) };
+            pairs.push(unpack(&format!("w{read}{component}")));
+        }
+    }
+    let ty = if load == 8 { "mat2x4<f32>".to_owned() } else { format!("vec{load}<f32>") };
+    let _ = match pairs.len() {
+        1 => write!(value, "return {};", pairs[0]),
+        2 => write!(value, "return {ty}({});", pairs.join(", ")),
+        _ => {
+            write!(value, "return {ty}(vec4<f32>({}, {}), vec4<f32>({}, {}));", pairs[0], pairs[1], pairs[2], pairs[3])
+        }
+    };
+    (suffix(load), ty, value)
+}
+
+fn store_accessor(out: &mut String, port: &PortBinding, store: u32, width: u32) {
+    let (name, part) = (&port.port, &port.parts[0]);
+    let scalar = if port.dtype == DType::U32 { "u32" } else { "f32" };
+    let ty = if store == 1 { scalar.to_owned() } else { format!("vec{store}<{scalar}>") };
+    let target = |index: String| format!("data{}.v[{index}{}]", part.binding, offset(part.first, 0, width));
+    let _ = write!(out, "fn store_{name}{}(i: u32, value: {ty}) {{ ", suffix(store));
+    let pack = |low: &str| match port.dtype {
+        DType::F16 => format!("pack2x16float({low})"),
+        // Rounds to nearest, ties to even, as conversions to bf16 do elsewhere.
+        _ => format!("graphc_pack_bf16({low})"),
+    };
+    let components = ["x", "y", "z", "w"];
+    match port.dtype {
+        DType::F32 | DType::U32 if store == width => {
+            let _ = write!(out, "{} = value; ", target("i".into()));
+        }
+        DType::F32 | DType::U32 => {
+            for (at, lanes) in components[..store as usize].chunks(width as usize).enumerate() {
+                let index = format!("i * {}u + {at}u", store / width);
+                let _ = write!(out, "{} = value.{}; ", target(index), lanes.concat());
+            }
+        }
+        DType::F16 | DType::Bf16 => {
+            let pairs: Vec<String> =
+                (0..store / 2).map(|pair| pack(&format!("value.{}", ["xy", "zw"][pair as usize]))).collect();
+            if store == width {
+                let ty = element_type(port.dtype, width);
+                let value = if pairs.len() == 1 { pairs[0].clone() } else { format!("{ty}({})", pairs.join(", ")) };
+                let _ = write!(out, "{} = {value}; ", target("i".into()));
+            } else {
+                for (at, pair) in pairs.iter().enumerate() {
+                    let _ = write!(out, "{} = {pair}; ", target(format!("i * {}u + {at}u", pairs.len())));
+                }
+            }
+        }
+    }
+    out.push_str("}\n");
+    if port.dtype == DType::Bf16 && !out.contains("fn graphc_pack_bf16") {
+        out.push_str(PACK_BF16);
+    }
+}
+
+const PACK_BF16: &str = "\
+fn graphc_round_bf16(value: f32) -> u32 { let bits = bitcast<u32>(value); return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u; }
+fn graphc_pack_bf16(value: vec2<f32>) -> u32 { return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u); }
+";

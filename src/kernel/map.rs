@@ -1,0 +1,181 @@
+//! Maps: an elementwise expression as a kernel.
+//!
+//! Gets the author's WGSL expression and the shapes of its operands, returns a [`Template`] of one thread per element. Operands
+//! broadcast as in NumPy: shapes are aligned at their last axes, an axis of 1 repeats. Arithmetic is f32. Never changes the expression.
+
+use std::fmt::Write;
+
+use crate::base::diag::Diagnostic;
+use crate::base::raw::Name;
+use crate::base::span::Span;
+use crate::kernel::compose::{Part, PortBinding, compose};
+use crate::kernel::reflect::reflect;
+use crate::kernel::{Access, KernelLib, Line, LineOrigin, PortUse, Template};
+
+/// Threads of a map's workgroup.
+const WORKGROUP: u64 = 64;
+
+/// Workgroups in x before y is used.
+const MAX_X: u64 = 32768;
+
+/// A map as a kernel: its text and its dispatch size.
+#[derive(Clone, Debug)]
+pub struct MapKernel {
+    /// The text; its ports are the operands, then the result.
+    pub template: Template,
+    /// Workgroups.
+    pub workgroups: [u64; 3],
+}
+
+/// The shape to which `shapes` broadcast together, or the first two that clash.
+///
+/// # Errors
+/// The indices of two shapes that do not broadcast.
+pub fn broadcast(shapes: &[&[u64]]) -> Result<Vec<u64>, (usize, usize)> {
+    let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
+    let mut out = vec![1; rank];
+    let mut from = vec![0; rank];
+    for (index, shape) in shapes.iter().enumerate() {
+        for (axis, extent) in (rank - shape.len()..rank).zip(shape.iter()) {
+            if *extent == 1 {
+                continue;
+            }
+            if out[axis] != 1 && out[axis] != *extent {
+                return Err((from[axis], index));
+            }
+            if out[axis] == 1 {
+                (out[axis], from[axis]) = (*extent, index);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Name of the result's port.
+pub const RESULT: &str = "map_result";
+
+/// Builds the kernel of a map. `operands` are names and shapes that broadcast to `shape`; `start` is where the expression's characters
+/// begin in its source.
+///
+/// # Errors
+/// What naga says about the expression, at its place in the graph.
+pub fn build(
+    lib: &KernelLib,
+    expr: &Name,
+    source: &crate::base::span::Source,
+    operands: &[(&str, &[u64])],
+    shape: &[u64],
+) -> Result<MapKernel, Diagnostic> {
+    let count: u64 = shape.iter().product();
+    let groups = count.div_ceil(WORKGROUP);
+    let workgroups = [groups.min(MAX_X), groups.div_ceil(MAX_X), 1];
+    let mut lines = lib.map_prelude.clone();
+    let mut head =
+        format!("@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {{\n");
+    let _ = writeln!(head, "    let map_index = id.x + id.y * {}u;", workgroups[0] * WORKGROUP);
+    let _ = writeln!(head, "    if map_index >= {count}u {{ return; }}");
+    for (name, operand) in operands {
+        let _ = writeln!(head, "    let {name} = load_{name}({});", index_expression(operand, shape));
+    }
+    written(&mut lines, &head);
+    written(&mut lines, "    let map_value: f32 =");
+    expression_lines(&mut lines, expr, source);
+    written(&mut lines, &format!("    ;\n    store_{RESULT}(map_index, map_value);\n}}"));
+    let read = PortUse { loads: vec![1], stores: vec![], own: None, access: Access { reads: true, writes: false } };
+    let write = PortUse { loads: vec![], stores: vec![1], own: None, access: Access { reads: false, writes: true } };
+    let mut ports = vec![read; operands.len()];
+    ports.push(write);
+    let template = Template {
+        file: source.name.clone(),
+        lines,
+        entry: "main".into(),
+        ports,
+        overrides: Vec::new(),
+        needs_subgroups: false,
+    };
+    validate(&template, operands, expr.span)?;
+    Ok(MapKernel { template, workgroups })
+}
+
+fn validate(template: &Template, operands: &[(&str, &[u64])], span: Span) -> Result<(), Diagnostic> {
+    let names = operands.iter().map(|(name, _)| *name).chain([RESULT]);
+    let ports: Vec<PortBinding> = names
+        .enumerate()
+        .map(|(at, name)| PortBinding {
+            port: name.to_owned(),
+            dtype: crate::base::dtype::DType::F32,
+            writes: at == operands.len(),
+            parts: vec![Part { binding: at as u32, first: 0, count: 1 }],
+        })
+        .collect();
+    let reflection = reflect(&compose(template, &ports, &[]), span)?;
+    for (binding, (name, _)) in reflection.bindings.iter().zip(operands) {
+        // The load stands in the text whether or not the expression uses it, so look at the expression itself.
+        debug_assert!(binding.access.reads, "operand `{name}` is loaded");
+    }
+    Ok(())
+}
+
+/// Index of an operand's element for the result's element `map_index`.
+fn index_expression(operand: &[u64], shape: &[u64]) -> String {
+    let count: u64 = operand.iter().product();
+    let total: u64 = shape.iter().product();
+    if count == total {
+        return "map_index".into();
+    }
+    if count == 1 {
+        return "0u".into();
+    }
+    if shape.ends_with(operand) {
+        return format!("map_index % {count}u");
+    }
+    let mut terms = Vec::new();
+    let (mut stride_out, mut stride_in) = (1u64, 1u64);
+    for (nth, extent) in shape.iter().rev().enumerate() {
+        let own = operand.len().checked_sub(nth + 1).map_or(1, |axis| operand[axis]);
+        if own != 1 {
+            terms.push(format!("map_index / {stride_out}u % {extent}u * {stride_in}u"));
+        }
+        stride_out *= extent;
+        stride_in *= own;
+    }
+    terms.join(" + ")
+}
+
+fn written(lines: &mut Vec<Line>, text: &str) {
+    lines.extend(text.lines().map(|text| Line { text: text.to_owned(), origin: None }));
+}
+
+/// The expression on lines of its own, in parentheses, each with its place in the graph.
+fn expression_lines(lines: &mut Vec<Line>, expr: &Name, source: &crate::base::span::Source) {
+    written(lines, "    (");
+    let before = &source.text[..expr.span.start as usize];
+    let mut number = before.matches('\n').count() as u32 + 1;
+    let mut offset = expr.span.start;
+    for text in expr.text.split('\n') {
+        let origin = LineOrigin { source: expr.span.source, offset, prefix: 0, number };
+        lines.push(Line { text: text.to_owned(), origin: Some(origin) });
+        offset += text.len() as u32 + 1;
+        number += 1;
+    }
+    written(lines, "    )");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_broadcast_from_the_right() {
+        assert_eq!(broadcast(&[&[4, 8], &[8]]), Ok(vec![4, 8]));
+        assert_eq!(broadcast(&[&[4, 1], &[1, 8]]), Ok(vec![4, 8]));
+        assert_eq!(broadcast(&[&[4, 8], &[4]]), Err((0, 1)));
+    }
+
+    #[test]
+    fn operands_are_indexed_by_their_own_strides() {
+        assert_eq!(index_expression(&[8], &[4, 8]), "map_index % 8u");
+        assert_eq!(index_expression(&[4, 1], &[4, 8]), "map_index / 8u % 4u * 1u");
+        assert_eq!(index_expression(&[2, 1, 3], &[2, 5, 3]), "map_index / 1u % 3u * 1u + map_index / 15u % 2u * 3u");
+    }
+}

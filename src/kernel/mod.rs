@@ -1,0 +1,195 @@
+//! Kernels: WGSL with a manifest, as data.
+//!
+//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`KernelLib::load`]), returns kernels whose ports, constants and accesses are known.
+//! What holds then: every kernel's text parses and validates by itself, each port of the manifest is reached by the
+//! text and each access is what naga's analysis found, never what somebody declared. [`compose`] writes the final text for
+//! given storage formats and constants. Never knows which kernels there are or what they compute.
+
+pub mod compose;
+mod load;
+pub mod map;
+pub mod reflect;
+
+use crate::base::dtype::DType;
+use crate::base::expr::Expr;
+use crate::base::raw::{Name, Spanned};
+use crate::base::span::{SourceId, Span};
+
+pub use load::load;
+
+/// All kernels, by name.
+#[derive(Clone, Debug, Default)]
+pub struct KernelLib {
+    kernels: Vec<KernelDef>,
+    /// Functions that every map expression may call, if the library has such a file.
+    pub map_prelude: Vec<Line>,
+}
+
+impl KernelLib {
+    /// The kernel of this name.
+    pub fn get(&self, name: &str) -> Option<&KernelDef> {
+        self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+
+    /// All kernels, in alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = &KernelDef> {
+        self.kernels.iter()
+    }
+}
+
+/// One kernel.
+#[derive(Clone, Debug)]
+pub struct KernelDef {
+    /// Its name, which is that of its files.
+    pub name: String,
+    /// What it computes, for readers.
+    pub doc: String,
+    /// The whole manifest.
+    pub span: Span,
+    /// Its ports, in the manifest's order.
+    pub ports: Vec<PortDef>,
+    /// Its constants, in the manifest's order.
+    pub consts: Vec<ConstDef>,
+    /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port alike.
+    pub variants: Vec<Variant>,
+}
+
+impl KernelDef {
+    /// How the kernel accesses a port.
+    pub fn access(&self, port: usize) -> Access {
+        self.variants[0].template.ports[port].access
+    }
+}
+
+/// A port: a tensor that the kernel reads or writes.
+#[derive(Clone, Debug)]
+pub struct PortDef {
+    /// Its name, which is part of its accessors' names.
+    pub name: Name,
+    /// The element type of what it defines, or the one it insists on.
+    pub dtype: Option<DType>,
+    /// Its shape over the kernel's own dims.
+    pub shape: Vec<Spanned>,
+}
+
+/// A constant: an `override` of the text.
+#[derive(Clone, Debug)]
+pub struct ConstDef {
+    /// Its name.
+    pub name: Name,
+    /// Its value.
+    pub value: ConstValue,
+}
+
+/// Where a constant's value comes from, unless an op gives it.
+#[derive(Clone, Debug)]
+pub enum ConstValue {
+    /// Every op must give it.
+    Required,
+    /// This number.
+    Number(f64),
+    /// An expression over the kernel's dims and constants.
+    Eval(Spanned),
+}
+
+/// One text of a kernel.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// When it may be taken: over the kernel's dims and constants, and what the device offers.
+    pub when: Option<Spanned>,
+    /// Workgroups in x, y, z.
+    pub dispatch: Vec<Spanned>,
+    /// The text.
+    pub template: Template,
+}
+
+/// Names that a guard may use besides dims and constants, for what the device offers.
+pub const GUARD_FACTS: [&str; 3] = ["subgroups", "subgroup_size", "max_invocations"];
+
+/// A kernel's text before storage formats and constants are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// The file.
+    pub file: String,
+    /// Its lines, imports spliced in.
+    pub lines: Vec<Line>,
+    /// The entry point.
+    pub entry: String,
+    /// How it reaches each port of its kernel.
+    pub ports: Vec<PortUse>,
+    /// Its constants: name and WGSL type.
+    pub overrides: Vec<Override>,
+    /// Whether it uses subgroup operations.
+    pub needs_subgroups: bool,
+}
+
+/// A constant as the text declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// Its name.
+    pub name: String,
+    /// `u32`, `i32`, `f32` or `bool`.
+    pub ty: String,
+    /// Its default, as written.
+    pub default: Option<String>,
+    /// Index of the line that declares it.
+    pub line: usize,
+}
+
+/// One line of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// The line, without its end.
+    pub text: String,
+    /// Where it comes from; nothing for lines that the compiler wrote.
+    pub origin: Option<LineOrigin>,
+}
+
+/// Where a line comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LineOrigin {
+    /// Which source.
+    pub source: SourceId,
+    /// Byte offset of the line's first character of the source.
+    pub offset: u32,
+    /// How many characters the compiler put before it.
+    pub prefix: u32,
+    /// The line's number in the source, from 1.
+    pub number: u32,
+}
+
+/// How a text reaches a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortUse {
+    /// Widths of the `load_PORT…` accessors it calls.
+    pub loads: Vec<u32>,
+    /// Widths of the `store_PORT…` accessors it calls.
+    pub stores: Vec<u32>,
+    /// Set if the text declares the port's storage itself.
+    pub own: Option<OwnBinding>,
+    /// What naga's analysis of the entry point found.
+    pub access: Access,
+}
+
+/// A binding that the text declares itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnBinding {
+    /// Its number in group 0.
+    pub number: u32,
+    /// Whether it is declared `read_write`.
+    pub declared_write: bool,
+}
+
+/// What an entry point does with a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Access {
+    /// Whether it reads.
+    pub reads: bool,
+    /// Whether it writes.
+    pub writes: bool,
+}
+
+/// Whether an expression uses only these names.
+pub(crate) fn unknown_name<'a>(expr: &'a Expr, known: &dyn Fn(&str) -> bool) -> Option<&'a str> {
+    expr.names().into_iter().find(|name| !known(name))
+}

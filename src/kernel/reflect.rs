@@ -1,0 +1,144 @@
+//! What naga finds in a text: entry point, bindings, accesses, workgroup size.
+//!
+//! Gets complete WGSL, returns a [`Reflection`], or naga's complaint at its place in the author's file. What is said about reads
+//! and writes comes from naga's analysis of the entry point and all it calls. Never trusts a declaration.
+
+use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
+
+use crate::base::diag::Diagnostic;
+use crate::base::span::Span;
+use crate::kernel::Access;
+use crate::kernel::compose::Composed;
+
+/// What naga found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reflection {
+    /// Name of the one compute entry point.
+    pub entry: String,
+    /// Threads of a workgroup.
+    pub workgroup_size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// The bindings of group 0, by number.
+    pub bindings: Vec<ReflectedBinding>,
+}
+
+/// A storage binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReflectedBinding {
+    /// The variable's name.
+    pub name: String,
+    /// Its number in group 0.
+    pub number: u32,
+    /// What the entry point does with it.
+    pub access: Access,
+    /// Whether it is declared `read_write`.
+    pub declared_write: bool,
+}
+
+/// Parses and validates a composed text.
+///
+/// `fallback` is the place for errors in lines that the compiler wrote.
+///
+/// # Errors
+/// What naga complains about, and anything but exactly one compute entry point.
+pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagnostic> {
+    let text = composed.text();
+    let module = naga::front::wgsl::parse_str(&text).map_err(|error| {
+        let labels = error.labels().map(|(span, label)| (span.to_range(), label.to_owned())).collect();
+        diagnostic(composed, &text, fallback, error.message(), labels)
+    })?;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities());
+    validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+    validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    let info = validator.validate(&module).map_err(|error| {
+        let labels = error.spans().map(|(span, label)| (span.to_range(), label.clone())).collect();
+        let mut message = error.as_inner().to_string();
+        let mut source = std::error::Error::source(error.as_inner());
+        while let Some(inner) = source {
+            message = format!("{message}: {inner}");
+            source = inner.source();
+        }
+        diagnostic(composed, &text, fallback, &message, labels)
+    })?;
+    let [entry] = module.entry_points.as_slice() else {
+        let found = format!("expected one compute entry point, found {}", module.entry_points.len());
+        return Err(Diagnostic::error(fallback, found));
+    };
+    let mut layouter = naga::proc::Layouter::default();
+    let _ = layouter.update(module.to_ctx());
+    let mut reflection = Reflection {
+        entry: entry.name.clone(),
+        workgroup_size: entry.workgroup_size,
+        workgroup_bytes: 0,
+        bindings: Vec::new(),
+    };
+    let uses = info.get_entry_point(0);
+    for (handle, variable) in module.global_variables.iter() {
+        let used = uses[handle];
+        match (variable.space, &variable.binding) {
+            (naga::AddressSpace::WorkGroup, _) if !used.is_empty() => {
+                reflection.workgroup_bytes += layouter[variable.ty].size.next_multiple_of(16);
+            }
+            (naga::AddressSpace::Storage { access }, Some(binding)) => reflection.bindings.push(ReflectedBinding {
+                name: variable.name.clone().unwrap_or_default(),
+                number: binding.binding,
+                access: Access {
+                    reads: used.intersects(GlobalUse::READ | GlobalUse::ATOMIC),
+                    writes: used.intersects(GlobalUse::WRITE | GlobalUse::ATOMIC),
+                },
+                declared_write: access.contains(naga::StorageAccess::STORE),
+            }),
+            _ => {}
+        }
+    }
+    reflection.bindings.sort_by_key(|binding| binding.number);
+    Ok(reflection)
+}
+
+/// What kernels may use: WebGPU's own set, subgroups and 16-bit floats.
+fn capabilities() -> Capabilities {
+    Capabilities::SUBGROUP
+        | Capabilities::SUBGROUP_BARRIER
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+}
+
+/// naga's complaint, moved from the composed text to the files it came from.
+fn diagnostic(
+    composed: &Composed,
+    text: &str,
+    fallback: Span,
+    message: &str,
+    labels: Vec<(Option<std::ops::Range<usize>>, String)>,
+) -> Diagnostic {
+    let mut result: Option<Diagnostic> = None;
+    let mut strays = Vec::new();
+    for (range, label) in labels {
+        match range.and_then(|range| original(composed, text, range)) {
+            Some(span) => {
+                result = Some(match result {
+                    None => Diagnostic::error(span, message).label(label),
+                    Some(diagnostic) => diagnostic.also(span, label),
+                });
+            }
+            None => strays.push(label),
+        }
+    }
+    let diagnostic = result.unwrap_or_else(|| Diagnostic::error(fallback, message));
+    strays.into_iter().filter(|label| !label.is_empty()).fold(diagnostic, Diagnostic::note)
+}
+
+/// The place in the author's file of a range of the composed text, if its first line comes from one.
+fn original(composed: &Composed, text: &str, range: std::ops::Range<usize>) -> Option<Span> {
+    let before = text.get(..range.start)?;
+    let line = before.matches('\n').count();
+    let column = range.start - before.rfind('\n').map_or(0, |at| at + 1);
+    let line = composed.lines.get(line)?;
+    let origin = line.origin?;
+    let column = column.checked_sub(origin.prefix as usize)?;
+    let line_end = line.text.len() - origin.prefix as usize;
+    let start = origin.offset as usize + column.min(line_end);
+    let end = origin.offset as usize + (column + range.len()).min(line_end);
+    Some(Span::new(origin.source, start..end.max(start)))
+}

@@ -1,0 +1,802 @@
+//! Graph to [`Model`]: unrolls loops, resolves names, gives every tensor its shape.
+//!
+//! Gets a graph, the kernels, a checkpoint's index and a step shape; returns a model and lints, or every diagnostic that can be
+//! found in one go: what a broken op would have defined counts as known, so that one mistake is reported once. Never reads a weight's
+//! bytes, never orders ops.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::arena::Arena;
+use crate::base::diag::Diagnostic;
+use crate::base::dtype::DType;
+use crate::base::limits::Limits;
+use crate::base::raw::{Name, Spanned};
+use crate::base::role::OutputRole;
+use crate::base::span::{SourceMap, Span};
+use crate::base::step::StepShape;
+use crate::checkpoint::Index;
+use crate::graph::{Arg, Graph, Layout, Node};
+use crate::kernel::{Access, KernelDef, KernelLib, map};
+use crate::model::bind::{Bound, PortShape};
+use crate::model::dims::Dims;
+use crate::model::weights::{logical_shape, matches, with_rank};
+use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
+
+/// More ops than any model has: a bound on unrolling.
+const MAX_OPS: usize = 1 << 17;
+
+/// What a model is built for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The size of a step.
+    pub shape: StepShape,
+    /// What the device offers, for the guards of kernel variants.
+    pub limits: &'a Limits,
+    /// Paths of values to make outputs.
+    pub keep: &'a [String],
+}
+
+/// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints.
+///
+/// # Errors
+/// Everything that is wrong with the graph, as it stands for this checkpoint.
+pub fn build(
+    graph: &Graph,
+    lib: &KernelLib,
+    sources: &SourceMap,
+    index: &Index,
+    request: &Request<'_>,
+) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let layout = choose_layout(graph, index, request.shape)?;
+    let dims = Dims::new(graph, index, layout, request.shape);
+    let mut builder = Builder::new(graph, lib, sources, index, request, layout, &dims);
+    builder.declare();
+    builder.nodes(&graph.ops);
+    builder.outputs();
+    builder.finish()
+}
+
+/// The first layout in which every weight that the graph uses has the shape that the graph states.
+fn choose_layout<'a>(graph: &'a Graph, index: &Index, shape: StepShape) -> Result<&'a Layout, Vec<Diagnostic>> {
+    let mut first_misfit = None;
+    for layout in &graph.layouts {
+        let dims = Dims::new(graph, index, layout, shape);
+        let mut used = BTreeSet::new();
+        let mut variables = Vec::new();
+        used_weights(&graph.ops, &dims, &mut variables, &mut used);
+        let mut misfits = Vec::new();
+        for stated in &graph.weights {
+            for name in used.iter().filter(|name| matches(&stated.pattern.text, name)) {
+                misfits.extend(misfit(index, layout, &dims, name, &stated.pattern, &stated.shape));
+            }
+        }
+        if misfits.is_empty() {
+            return Ok(layout);
+        }
+        first_misfit.get_or_insert((layout, misfits));
+    }
+    let (layout, misfits) = first_misfit.expect("a graph has at least one layout");
+    Err(misfits.into_iter().map(|m| m.note(format!("the checkpoint was read as `{}`", layout.name))).collect())
+}
+
+fn misfit(
+    index: &Index,
+    layout: &Layout,
+    dims: &Dims<'_>,
+    name: &str,
+    pattern: &Name,
+    shape: &[Spanned],
+) -> Option<Diagnostic> {
+    let (found, _) = logical_shape(index, layout, name)?;
+    let expected: Result<Vec<u64>, Diagnostic> = shape.iter().map(|expr| dims.extent(expr, &[])).collect();
+    match expected {
+        Err(diagnostic) => Some(diagnostic),
+        Ok(expected) if with_rank(&found, expected.len()).as_ref() == Some(&expected) => None,
+        Ok(expected) => {
+            let message = format!("weight `{name}` has shape {found:?}, expected {expected:?}");
+            Some(Diagnostic::error(pattern.span, message))
+        }
+    }
+}
+
+/// Names of all weights that the graph uses for this checkpoint.
+fn used_weights(nodes: &[Node], dims: &Dims<'_>, variables: &mut Vec<(String, u64)>, used: &mut BTreeSet<String>) {
+    fn add(name: &Name, variables: &[(String, u64)], used: &mut BTreeSet<String>) {
+        if let Some(weight) = name.text.strip_prefix("w.") {
+            used.insert(substitute(weight, variables).0);
+        }
+    }
+    for node in nodes {
+        match node {
+            Node::Op { args, .. } => {
+                for (_, arg) in args {
+                    if let Arg::Tensor(name) = arg {
+                        add(name, variables, used);
+                    }
+                }
+            }
+            Node::Map { args, .. } => args.iter().for_each(|(_, name)| add(name, variables, used)),
+            Node::Let { value, .. } => add(value, variables, used),
+            Node::ForEach { variable, count, body } => {
+                for at in 0..dims.eval(count, variables).unwrap_or(0).clamp(0, MAX_OPS as i64) as u64 {
+                    variables.push((variable.text.clone(), at));
+                    used_weights(body, dims, variables, used);
+                    variables.pop();
+                }
+            }
+            Node::If { condition, then, otherwise } => {
+                let taken = dims.eval(condition, variables).is_ok_and(|value| value != 0);
+                used_weights(if taken { then } else { otherwise }, dims, variables, used);
+            }
+        }
+    }
+}
+
+/// `{variable}` replaced by its number; also the pattern with `{}` instead, and the number of the outermost variable used.
+fn substitute(text: &str, variables: &[(String, u64)]) -> (String, String, Option<u64>) {
+    let (mut name, mut pattern, mut index) = (text.to_owned(), text.to_owned(), None);
+    for (variable, value) in variables {
+        let hole = format!("{{{variable}}}");
+        if name.contains(&hole) {
+            name = name.replace(&hole, &value.to_string());
+            match index {
+                None => (pattern, index) = (pattern.replace(&hole, "{}"), Some(*value)),
+                Some(_) => pattern = pattern.replace(&hole, &value.to_string()),
+            }
+        }
+    }
+    (name, pattern, index)
+}
+
+/// What makes two maps the same kernel: the expression's place and the operands' shapes.
+type MapKey = (Span, Vec<Vec<u64>>);
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    lib: &'a KernelLib,
+    sources: &'a SourceMap,
+    index: &'a Index,
+    request: &'a Request<'a>,
+    layout: &'a Layout,
+    dims: &'a Dims<'a>,
+    model: Model,
+    /// Current value of each name; nothing for names that a broken op would have defined.
+    names: BTreeMap<String, Option<ValueId>>,
+    /// Values by path, further names included.
+    paths: BTreeMap<String, ValueId>,
+    /// Where each value was defined, for lints.
+    defined: BTreeMap<ValueId, Span>,
+    used: BTreeSet<ValueId>,
+    weights: BTreeMap<String, Option<ValueId>>,
+    /// Kernels of maps, which repeat in every layer.
+    maps: BTreeMap<MapKey, map::MapKernel>,
+    variables: Vec<(String, u64)>,
+    prefix: String,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        graph: &'a Graph,
+        lib: &'a KernelLib,
+        sources: &'a SourceMap,
+        index: &'a Index,
+        request: &'a Request<'a>,
+        layout: &'a Layout,
+        dims: &'a Dims<'a>,
+    ) -> Self {
+        let model = Model {
+            graph: graph.name.text.clone(),
+            layout: layout.name.clone(),
+            shape: request.shape,
+            dims: Vec::new(),
+            values: Arena::new(),
+            ops: Arena::new(),
+            state: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            templates: Arena::new(),
+        };
+        Self {
+            graph,
+            lib,
+            sources,
+            index,
+            request,
+            layout,
+            dims,
+            model,
+            names: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            defined: BTreeMap::new(),
+            used: BTreeSet::new(),
+            weights: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            variables: Vec::new(),
+            prefix: String::new(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// Records a diagnostic, unless a layer before this one has recorded the same.
+    fn report(&mut self, diagnostic: Diagnostic) {
+        let same = |other: &Diagnostic| {
+            other.labels.first().map(|label| label.0) == diagnostic.labels.first().map(|label| label.0)
+                && (!self.variables.is_empty() || other.message == diagnostic.message)
+        };
+        if diagnostic.labels.is_empty() || !self.diagnostics.iter().any(same) {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    fn ok<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
+        result.map_err(|diagnostic| self.report(diagnostic)).ok()
+    }
+
+    /// Defines the values of inputs and states.
+    fn declare(&mut self) {
+        for input in &self.graph.inputs {
+            let shape: Option<Vec<u64>> = input.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
+            let Some(shape) = shape else { continue };
+            let path = format!("in.{}", input.name.text);
+            let origin = Origin::Input { input: self.model.inputs.len() as u32 };
+            let value = self.model.values.push(Value { path: path.clone(), dtype: DType::U32, shape, origin });
+            self.names.insert(path.clone(), Some(value));
+            self.paths.insert(path, value);
+            self.defined.insert(value, input.name.span);
+            self.model.inputs.push(InputTensor { name: input.name.text.clone(), role: input.role, value });
+        }
+        for state in &self.graph.state {
+            let count = match &state.per {
+                Some(per) => self.ok(self.dims.extent(per, &[])),
+                None => Some(1),
+            };
+            let shape: Option<Vec<u64>> = state.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
+            let (Some(count), Some(shape)) = (count, shape) else { continue };
+            for at in 0..count.min(MAX_OPS as u64) {
+                let suffix = if state.per.is_some() { format!(".{at}") } else { String::new() };
+                let path = format!("{}{suffix}", state.name.text);
+                let name = format!("state.{path}");
+                let origin = Origin::State { state: self.model.state.len() as u32 };
+                let value = Value { path: name.clone(), dtype: state.dtype, shape: shape.clone(), origin };
+                let value = self.model.values.push(value);
+                self.names.insert(name.clone(), Some(value));
+                self.paths.insert(name, value);
+                self.defined.insert(value, state.name.span);
+                let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init };
+                self.model.state.push(tensor);
+            }
+        }
+    }
+
+    fn nodes(&mut self, nodes: &'a [Node]) {
+        for node in nodes {
+            if self.model.ops.len() > MAX_OPS {
+                return;
+            }
+            match node {
+                Node::Op { kernel, args } => self.op(kernel, args),
+                Node::Map { expr, args, out } => self.map(expr, args, out),
+                Node::Let { name, value } => {
+                    let resolved = self.resolve(value);
+                    if let Some(resolved) = resolved {
+                        self.used.insert(resolved);
+                        let path = self.path(&name.text);
+                        self.paths.insert(path, resolved);
+                    }
+                    if self.definable(name) {
+                        self.names.insert(name.text.clone(), resolved);
+                    }
+                }
+                Node::ForEach { variable, count, body } => self.for_each(variable, count, body),
+                Node::If { condition, then, otherwise } => {
+                    let variables = self.variables.clone();
+                    match self.ok(self.dims.eval(condition, &variables)) {
+                        Some(value) => self.nodes(if value != 0 { then } else { otherwise }),
+                        // Both sides define the same names, most likely.
+                        None => self.poison(then),
+                    }
+                }
+            }
+        }
+    }
+
+    fn for_each(&mut self, variable: &Name, count: &Spanned, body: &'a [Node]) {
+        let variables = self.variables.clone();
+        let Some(count) = self.ok(self.dims.extent(count, &variables)) else {
+            return self.poison(body);
+        };
+        let outer = self.prefix.clone();
+        for at in 0..count {
+            self.variables.push((variable.text.clone(), at));
+            self.prefix = format!("{outer}{}{at}.", variable.text);
+            self.nodes(body);
+            self.variables.pop();
+        }
+        self.prefix = outer;
+    }
+
+    /// Marks what nodes would have defined as known, so that their absence is not reported again.
+    fn poison(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            match node {
+                Node::Op { args, .. } => {
+                    for (_, arg) in args {
+                        if let Arg::Tensor(name) = arg {
+                            self.names.entry(name.text.clone()).or_insert(None);
+                        }
+                    }
+                }
+                Node::Map { out: name, .. } | Node::Let { name, .. } => {
+                    self.names.entry(name.text.clone()).or_insert(None);
+                }
+                Node::ForEach { body, .. } => self.poison(body),
+                Node::If { then, otherwise, .. } => {
+                    self.poison(then);
+                    self.poison(otherwise);
+                }
+            }
+        }
+    }
+
+    /// The path of a new value of this name.
+    fn path(&self, name: &str) -> String {
+        let path = format!("{}{name}", self.prefix);
+        if !self.paths.contains_key(&path) {
+            return path;
+        }
+        let numbered = |k: &u32| !self.paths.contains_key(&format!("{path}#{k}"));
+        let k = (1..).find(numbered).expect("some number is free");
+        format!("{path}#{k}")
+    }
+
+    fn definable(&mut self, name: &Name) -> bool {
+        let reserved = ["w.", "in.", "state."].into_iter().find(|prefix| name.text.starts_with(prefix));
+        if let Some(prefix) = reserved {
+            let message = format!("`{}` cannot be defined: names in `{prefix}` come from outside the graph", name.text);
+            self.report(Diagnostic::error(name.span, message));
+        }
+        if name.text.is_empty() || name.text.contains(['{', '}', '#']) {
+            let message = format!("`{}` is no name for a value", name.text);
+            self.report(Diagnostic::error(name.span, message));
+            return false;
+        }
+        reserved.is_none()
+    }
+
+    fn define(&mut self, name: &Name, dtype: DType, shape: Vec<u64>, op: OpId) -> Option<ValueId> {
+        if !self.definable(name) {
+            return None;
+        }
+        let path = self.path(&name.text);
+        let origin = Origin::Op { op, updates: None };
+        let value = self.model.values.push(Value { path: path.clone(), dtype, shape, origin });
+        self.paths.insert(path, value);
+        self.names.insert(name.text.clone(), Some(value));
+        self.defined.insert(value, name.span);
+        Some(value)
+    }
+
+    /// The value that a name means here, or nothing, with a diagnostic unless there was one before.
+    fn resolve(&mut self, name: &Name) -> Option<ValueId> {
+        let (full, pattern, index) = substitute(&name.text, &self.variables);
+        if full.contains('{') {
+            let message = format!("`{}` has a `{{…}}` that is no loop variable here", name.text);
+            let variables: Vec<String> = self.variables.iter().map(|(name, _)| format!("`{{{name}}}`")).collect();
+            let note = format!(
+                "loop variables here: {}",
+                if variables.is_empty() { "none".into() } else { variables.join(", ") }
+            );
+            self.report(Diagnostic::error(name.span, message).note(note));
+            return None;
+        }
+        if let Some(weight) = full.strip_prefix("w.") {
+            return self.weight(weight, pattern.strip_prefix("w.").unwrap_or(&pattern), index, name.span);
+        }
+        match self.names.get(&full) {
+            Some(value) => *value,
+            None => {
+                let message = format!("unknown value `{full}`");
+                let diagnostic = Diagnostic::error(name.span, message).label("nothing of this name is defined before");
+                let diagnostic = diagnostic.suggest(&full, self.names.keys().map(String::as_str));
+                self.report(diagnostic);
+                None
+            }
+        }
+    }
+
+    fn weight(&mut self, name: &str, pattern: &str, index: Option<u64>, span: Span) -> Option<ValueId> {
+        if let Some(known) = self.weights.get(name) {
+            return *known;
+        }
+        let found = logical_shape(self.index, self.layout, name);
+        let value = match (found, self.index.get(name).map(|info| &info.dtype)) {
+            (Some((shape, transpose)), Some(Ok(dtype))) => {
+                let (tensor, pattern) = (name.to_owned(), pattern.to_owned());
+                let origin = Origin::Weight { tensor, pattern, index, transpose };
+                Some(self.model.values.push(Value { path: format!("w.{name}"), dtype: *dtype, shape, origin }))
+            }
+            (_, Some(Err(dtype))) => {
+                let message = format!("weight `{name}` is stored as {dtype}, expected f32, f16 or bf16");
+                self.report(Diagnostic::error(span, message));
+                None
+            }
+            _ => {
+                let message = format!("the checkpoint has no weight `{name}`");
+                let diagnostic = Diagnostic::error(span, message).suggest(name, self.index.names());
+                self.report(diagnostic);
+                None
+            }
+        };
+        self.weights.insert(name.to_owned(), value);
+        value
+    }
+
+    fn op(&mut self, kernel_name: &Name, args: &'a [(Name, Arg)]) {
+        let Some(kernel) = self.lib.get(&kernel_name.text) else {
+            let known = self.lib.iter().map(|kernel| kernel.name.as_str());
+            let message = format!("unknown op `{}`", kernel_name.text);
+            self.report(Diagnostic::error(kernel_name.span, message).suggest(&kernel_name.text, known));
+            return self.poison_args(args);
+        };
+        let before = self.diagnostics.len();
+        let ports = self.ports(kernel, kernel_name, args);
+        let consts = self.consts(kernel, args);
+        let inputs: Vec<Option<(ValueId, &Name)>> = kernel
+            .ports
+            .iter()
+            .zip(&ports)
+            .enumerate()
+            .map(|(at, (_, name))| {
+                let name = (*name)?;
+                let takes = kernel.access(at).reads || name.text.starts_with("state.");
+                takes.then(|| self.resolve(name).map(|value| (value, name))).flatten()
+            })
+            .collect();
+        let unresolved = kernel.ports.iter().enumerate().any(|(at, _)| {
+            let takes = |name: &Name| kernel.access(at).reads || name.text.starts_with("state.");
+            ports[at].is_none_or(|name| takes(name) && inputs[at].is_none())
+        });
+        if unresolved || self.diagnostics.len() > before {
+            return self.poison_args(args);
+        }
+        if self.bound_op(kernel, kernel_name.span, &ports, &inputs, &consts).is_none() {
+            self.poison_args(args);
+        }
+    }
+
+    /// Marks every name that an op would have defined.
+    fn poison_args(&mut self, args: &[(Name, Arg)]) {
+        for (_, arg) in args {
+            if let Arg::Tensor(name) = arg {
+                let (full, ..) = substitute(&name.text, &self.variables);
+                if !full.starts_with("w.") {
+                    self.names.entry(full).or_insert(None);
+                }
+            }
+        }
+    }
+
+    /// The tensor name at each port, and diagnostics for ports that are unknown, missing or given a number.
+    fn ports(&mut self, kernel: &KernelDef, op: &Name, args: &'a [(Name, Arg)]) -> Vec<Option<&'a Name>> {
+        let port_names = || kernel.ports.iter().map(|port| port.name.text.as_str());
+        for (name, arg) in args {
+            let is_port = port_names().any(|port| port == name.text);
+            let is_const = kernel.consts.iter().any(|constant| constant.name.text == name.text);
+            if !is_port && !is_const {
+                let known = port_names().chain(kernel.consts.iter().map(|constant| constant.name.text.as_str()));
+                let message = format!("`{}` has no port or constant `{}`", kernel.name, name.text);
+                let listed = known.clone().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                self.report(
+                    Diagnostic::error(name.span, message).suggest(&name.text, known).note(format!("it has {listed}")),
+                );
+            } else if is_port != matches!(arg, Arg::Tensor(_)) {
+                let (expected, found) = if is_port { ("a tensor's name", "a number") } else { ("a number", "a name") };
+                let message = format!("`{}` of `{}` takes {expected}, found {found}", name.text, kernel.name);
+                self.report(Diagnostic::error(arg.span(), message));
+            }
+        }
+        let mut ports = Vec::new();
+        for port in &kernel.ports {
+            let given = args.iter().find(|(name, _)| *name == port.name).and_then(|(_, arg)| match arg {
+                Arg::Tensor(name) => Some(name),
+                _ => None,
+            });
+            if given.is_none() && !args.iter().any(|(name, _)| *name == port.name) {
+                let message = format!("port `{}` of `{}` is given nothing", port.name.text, kernel.name);
+                self.report(Diagnostic::error(op.span, message).also(port.name.span, "the port"));
+            }
+            ports.push(given);
+        }
+        ports
+    }
+
+    fn consts(&mut self, kernel: &KernelDef, args: &[(Name, Arg)]) -> BTreeMap<String, f64> {
+        let mut consts = BTreeMap::new();
+        let variables = self.variables.clone();
+        for (name, arg) in args {
+            if !kernel.consts.iter().any(|constant| constant.name == *name) {
+                continue;
+            }
+            let number = match arg {
+                Arg::Number(number, _) => Some(*number),
+                Arg::Eval(spanned) => self.ok(self.dims.eval(spanned, &variables)).map(|value| value as f64),
+                Arg::Tensor(_) => None,
+            };
+            if let Some(number) = number {
+                consts.insert(name.text.clone(), number);
+            }
+        }
+        consts
+    }
+
+    fn bound_op(
+        &mut self,
+        kernel: &KernelDef,
+        span: Span,
+        ports: &[Option<&Name>],
+        inputs: &[Option<(ValueId, &Name)>],
+        consts: &BTreeMap<String, f64>,
+    ) -> Option<()> {
+        let shapes: Vec<Option<PortShape<'_>>> = inputs
+            .iter()
+            .map(|input| {
+                let (value, name) = (*input)?;
+                let value = &self.model.values[value];
+                let is_weight = matches!(value.origin, Origin::Weight { .. });
+                Some(PortShape { shape: &value.shape, is_weight, name: &value.path, span: name.span })
+            })
+            .collect();
+        let bound = match Bound::new(kernel, &shapes, consts, span) {
+            Ok(bound) => bound,
+            Err(diagnostics) => {
+                diagnostics.into_iter().for_each(|diagnostic| self.report(diagnostic));
+                return None;
+            }
+        };
+        let dtypes_agree = self.check_dtypes(kernel, inputs);
+        let exclusive = self.check_exclusive(kernel, inputs);
+        let (_, variant) = self.ok(bound.variant(kernel, self.request.limits, span))?;
+        let workgroups = self.ok(bound.workgroups(variant, span))?;
+        let consts = self.ok(bound.wgsl_consts(variant, span))?;
+        if !dtypes_agree || !exclusive {
+            return None;
+        }
+        let op = OpId::new(self.model.ops.len() as u32);
+        let mut op_args = Vec::new();
+        for (at, port) in kernel.ports.iter().enumerate() {
+            let access = kernel.access(at);
+            let name = ports[at]?;
+            let input = inputs[at].map(|(value, _)| value);
+            let output = match (access.writes, input) {
+                (false, _) => None,
+                (true, Some(previous)) => Some(self.update(name, previous, op)?),
+                (true, None) => {
+                    let shape = self.ok(bound.shape(&port.shape, span))?;
+                    Some(self.define(name, port.dtype.unwrap_or(DType::F32), shape, op)?)
+                }
+            };
+            if let Some(input) = input {
+                self.used.insert(input);
+            }
+            op_args.push(OpArg { port: port.name.text.clone(), access, input, output });
+        }
+        let template = self.template(&variant.template);
+        let label = op_args.iter().find_map(|arg| arg.output).map(|v| self.model.values[v].path.clone())?;
+        let kernel = kernel.name.clone();
+        self.model.ops.push(Op { label, kernel, template, args: op_args, consts, workgroups, span });
+        Some(())
+    }
+
+    fn template(&mut self, template: &crate::kernel::Template) -> crate::base::arena::Id<crate::kernel::Template> {
+        // Templates of kernels repeat in every layer, those of maps mostly so; a plan's kernels are told apart by text anyway.
+        let known = self.model.templates.iter().find(|(_, other)| other.file == template.file && *other == template);
+        match known.map(|(id, _)| id) {
+            Some(id) => id,
+            None => self.model.templates.push(template.clone()),
+        }
+    }
+
+    /// The next version of a tensor that an op writes in place.
+    fn update(&mut self, name: &Name, previous: ValueId, op: OpId) -> Option<ValueId> {
+        let old = &self.model.values[previous];
+        if matches!(old.origin, Origin::Weight { .. } | Origin::Input { .. }) {
+            let message = format!("`{}` cannot be written: weights and inputs never change", old.path);
+            self.report(Diagnostic::error(name.span, message));
+            return None;
+        }
+        let (full, ..) = substitute(&name.text, &self.variables);
+        let (dtype, shape) = (old.dtype, old.shape.clone());
+        let path = match self.model.state_of(previous).is_some() {
+            true => (1..).map(|k| format!("{full}#{k}")).find(|path| !self.paths.contains_key(path))?,
+            false => self.path(&full),
+        };
+        let origin = Origin::Op { op, updates: Some(previous) };
+        let value = self.model.values.push(Value { path: path.clone(), dtype, shape, origin });
+        self.paths.insert(path, value);
+        self.names.insert(full, Some(value));
+        self.defined.insert(value, name.span);
+        Some(value)
+    }
+
+    fn check_dtypes(&mut self, kernel: &KernelDef, inputs: &[Option<(ValueId, &Name)>]) -> bool {
+        let before = self.diagnostics.len();
+        for (at, (port, input)) in kernel.ports.iter().zip(inputs).enumerate() {
+            let Some((value, name)) = input else { continue };
+            let found = self.model.values[*value].dtype;
+            let own = kernel.variants.iter().any(|variant| variant.template.ports[at].own.is_some());
+            let (fits, expected) = match port.dtype {
+                Some(dtype) => (found == dtype, dtype.to_string()),
+                None if own => (found == DType::F32, "f32, since the kernel declares its storage itself".into()),
+                None => (found != DType::U32, "f32, f16 or bf16".into()),
+            };
+            if !fits {
+                let path = &self.model.values[*value].path;
+                let message = format!("`{path}` is {found}, port `{}` expects {expected}", port.name.text);
+                self.report(Diagnostic::error(name.span, message).also(port.name.span, "the port"));
+            }
+        }
+        self.diagnostics.len() == before
+    }
+
+    /// A tensor that one port writes may not be at another port of the same op.
+    fn check_exclusive(&mut self, kernel: &KernelDef, inputs: &[Option<(ValueId, &Name)>]) -> bool {
+        for (at, input) in inputs.iter().enumerate() {
+            let Some((value, name)) = input else { continue };
+            let twice = inputs.iter().enumerate().find(|(other, input)| {
+                *other != at && input.is_some_and(|(other, _)| other == *value) && kernel.access(at).writes
+            });
+            if let Some((other, _)) = twice {
+                let (one, two) = (&kernel.ports[at].name.text, &kernel.ports[other].name.text);
+                let message = format!("`{}` is written through port `{one}` and bound to port `{two}` too", name.text);
+                self.report(
+                    Diagnostic::error(name.span, message).note("a kernel reaches what it writes through one port"),
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    fn map(&mut self, expr: &Name, args: &[(Name, Name)], out: &Name) {
+        let operands: Vec<Option<ValueId>> = args.iter().map(|(_, name)| self.resolve(name)).collect();
+        if self.bound_map(expr, args, &operands, out).is_none() {
+            self.names.entry(out.text.clone()).or_insert(None);
+        }
+    }
+
+    fn bound_map(
+        &mut self,
+        expr: &Name,
+        args: &[(Name, Name)],
+        operands: &[Option<ValueId>],
+        out: &Name,
+    ) -> Option<()> {
+        let operands: Vec<ValueId> = operands.iter().copied().collect::<Option<_>>()?;
+        let shapes: Vec<Vec<u64>> = operands
+            .iter()
+            .map(|value| {
+                let value = &self.model.values[*value];
+                let leading = value.shape.iter().take_while(|extent| **extent == 1).count();
+                // A checkpoint's axes of 1 say nothing: they must not make a vector look like a matrix.
+                match value.origin {
+                    Origin::Weight { .. } => value.shape[leading.min(value.shape.len() - 1)..].to_vec(),
+                    _ => value.shape.clone(),
+                }
+            })
+            .collect();
+        for ((name, arg), value) in args.iter().zip(&operands) {
+            if self.model.values[*value].dtype == DType::U32 {
+                let message = format!("operand `{}` is u32, maps compute in f32", name.text);
+                self.report(Diagnostic::error(arg.span, message));
+                return None;
+            }
+            let mut words = expr.text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            if !words.any(|word| word == name.text) {
+                let message = format!("operand `{}` is not in the expression", name.text);
+                self.report(Diagnostic::error(name.span, message).also(expr.span, "the expression"));
+                return None;
+            }
+        }
+        let borrowed: Vec<&[u64]> = shapes.iter().map(Vec::as_slice).collect();
+        let shape = match map::broadcast(&borrowed) {
+            Ok(shape) => shape,
+            Err((a, b)) => {
+                let (one, other) = (&args[a].1, &args[b].1);
+                let message =
+                    format!("shapes clash: `{}` is {:?}, `{}` is {:?}", one.text, shapes[a], other.text, shapes[b]);
+                self.report(Diagnostic::error(other.span, message).also(one.span, "does not broadcast with this"));
+                return None;
+            }
+        };
+        let named: Vec<(&str, &[u64])> = args.iter().map(|(name, _)| name.text.as_str()).zip(borrowed).collect();
+        let source = self.sources.source(expr.span.source);
+        let key = (expr.span, shapes.clone());
+        let kernel = match self.maps.get(&key) {
+            Some(kernel) => kernel.clone(),
+            None => {
+                let kernel = self.ok(map::build(self.lib, expr, source, &named, &shape))?;
+                self.maps.insert(key, kernel.clone());
+                kernel
+            }
+        };
+        let op = OpId::new(self.model.ops.len() as u32);
+        let mut op_args: Vec<OpArg> = args
+            .iter()
+            .zip(&operands)
+            .map(|((name, _), value)| OpArg {
+                port: name.text.clone(),
+                access: Access { reads: true, writes: false },
+                input: Some(*value),
+                output: None,
+            })
+            .collect();
+        self.used.extend(&operands);
+        let value = self.define(out, DType::F32, shape, op)?;
+        let access = Access { reads: false, writes: true };
+        op_args.push(OpArg { port: map::RESULT.into(), access, input: None, output: Some(value) });
+        let label = self.model.values[value].path.clone();
+        let template = self.template(&kernel.template);
+        let workgroups = kernel.workgroups.map(|size| size as u32);
+        self.model.ops.push(Op {
+            label,
+            kernel: "map".into(),
+            template,
+            args: op_args,
+            consts: Vec::new(),
+            workgroups,
+            span: expr.span,
+        });
+        Some(())
+    }
+
+    fn outputs(&mut self) {
+        for output in &self.graph.outputs {
+            if let Some(value) = self.resolve(&output.name) {
+                self.used.insert(value);
+                self.model.outputs.push(OutputTensor { name: output.name.text.clone(), role: output.role, value });
+            }
+        }
+        for path in self.request.keep {
+            match self.paths.get(path) {
+                Some(value) if matches!(self.model.values[*value].origin, Origin::Input { .. }) => {
+                    self.report(Diagnostic::placeless(format!("`{path}` is an input: the host has it already")));
+                }
+                Some(value) => {
+                    self.used.insert(*value);
+                    let (name, value) = (path.clone(), *value);
+                    self.model.outputs.push(OutputTensor { name, role: OutputRole::Kept, value });
+                }
+                None if self.diagnostics.is_empty() => {
+                    let diagnostic = Diagnostic::placeless(format!("there is no value `{path}` to keep"))
+                        .suggest(path, self.paths.keys().map(String::as_str));
+                    self.report(diagnostic);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
+        if self.model.ops.is_empty() && self.diagnostics.is_empty() {
+            self.diagnostics.push(Diagnostic::error(self.graph.name.span, "the graph computes nothing"));
+        }
+        if !self.diagnostics.is_empty() {
+            return Err(self.diagnostics);
+        }
+        self.model.dims = self.dims.all();
+        let mut lints: Vec<Diagnostic> = Vec::new();
+        for (value, span) in &self.defined {
+            let value_of = &self.model.values[*value];
+            // The last version of a state is read by the next step.
+            let carried = self.model.state_of(*value).is_some() && value_of.path.contains('#');
+            let unread_further = matches!(&value_of.origin, Origin::Op { op, .. }
+                if self.model.ops[*op].args.iter().filter(|arg| arg.output.is_some()).count() > 1);
+            if !self.used.contains(value) && !carried && !unread_further && lints.iter().all(|l| l.labels[0].0 != *span)
+            {
+                lints.push(Diagnostic::lint(*span, format!("`{}` is never used", value_of.path)));
+            }
+        }
+        Ok((self.model, lints))
+    }
+}

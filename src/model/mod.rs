@@ -1,0 +1,205 @@
+//! The typed graph: every tensor has a shape and an element type, every op a kernel and a dispatch size.
+//!
+//! Gets a [`Graph`](crate::graph::Graph), a [`KernelLib`](crate::kernel::KernelLib) and the index of a checkpoint ([`build`]), returns a
+//! [`Model`] for one step shape. What holds then: loops and conditions are unrolled, every name is resolved, every value is
+//! defined before it is used, all shapes agree, and an update names the version it consumes. Never orders ops, never
+//! assigns memory.
+
+mod bind;
+mod build;
+pub mod detect;
+mod dims;
+mod names;
+mod print;
+mod weights;
+
+pub use build::{Request, build};
+pub use names::check_names;
+pub use print::print;
+
+use serde::Serialize;
+
+use crate::base::arena::{Arena, Entity, Id};
+use crate::base::dtype::DType;
+use crate::base::role::{InputRole, OutputRole};
+use crate::base::span::Span;
+use crate::base::step::StepShape;
+use crate::kernel::{Access, Template};
+
+/// A typed graph.
+#[derive(Clone, Debug, Serialize)]
+pub struct Model {
+    /// Name of the graph.
+    pub graph: String,
+    /// Which of the graph's layouts the checkpoint has.
+    pub layout: String,
+    /// The numbers it is made for.
+    pub shape: StepShape,
+    /// Every dim that has a value, in the graph's order.
+    pub dims: Vec<(String, u64)>,
+    /// Every tensor.
+    pub values: Arena<Value>,
+    /// The ops, in file order with loops unrolled.
+    pub ops: Arena<Op>,
+    /// The state tensors.
+    pub state: Vec<StateTensor>,
+    /// The inputs.
+    pub inputs: Vec<InputTensor>,
+    /// The outputs, kept values last.
+    pub outputs: Vec<OutputTensor>,
+    /// The kernel texts that the ops use.
+    #[serde(skip)]
+    pub templates: Arena<Template>,
+}
+
+/// A tensor of the model: written once, by its origin.
+#[derive(Clone, Debug, Serialize)]
+pub struct Value {
+    /// Its path, as in `layer3.wkv`; a second value of one name is `layer3.x#1`.
+    pub path: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape, outermost axis first.
+    pub shape: Vec<u64>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Value {
+    /// Number of elements.
+    pub fn count(&self) -> u64 {
+        self.shape.iter().product()
+    }
+}
+
+impl Entity for Value {
+    const PREFIX: &'static str = "v";
+}
+
+/// Index of a [`Value`].
+pub type ValueId = Id<Value>;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Origin {
+    /// The checkpoint.
+    Weight {
+        /// The tensor's name.
+        tensor: String,
+        /// The name with `{}` for the layer's number.
+        pattern: String,
+        /// The layer's number, if the name has one.
+        index: Option<u64>,
+        /// Rows and columns as stored, if stored transposed.
+        transpose: Option<(u64, u64)>,
+    },
+    /// The step before: the first version of state tensor `state`.
+    State {
+        /// Index into [`Model::state`].
+        state: u32,
+    },
+    /// The host.
+    Input {
+        /// Index into [`Model::inputs`].
+        input: u32,
+    },
+    /// An op.
+    Op {
+        /// Which.
+        op: OpId,
+        /// The version it is an update of, in the same memory.
+        updates: Option<ValueId>,
+    },
+}
+
+/// One kernel call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Op {
+    /// Path of the first value it defines.
+    pub label: String,
+    /// Name of the kernel.
+    pub kernel: String,
+    /// The kernel's text.
+    pub template: Id<Template>,
+    /// What each port is bound to, in the order of the template's ports.
+    pub args: Vec<OpArg>,
+    /// The constants, as WGSL.
+    pub consts: Vec<(String, String)>,
+    /// Workgroups in x, y, z.
+    pub workgroups: [u32; 3],
+    /// Its place in the graph.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+impl Entity for Op {
+    const PREFIX: &'static str = "op";
+}
+
+/// Index of an [`Op`].
+pub type OpId = Id<Op>;
+
+impl Entity for Template {
+    const PREFIX: &'static str = "t";
+}
+
+/// What a port is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpArg {
+    /// The port.
+    pub port: String,
+    /// What the kernel does with it.
+    pub access: Access,
+    /// The version it reads or updates; nothing if the op defines a new value here.
+    pub input: Option<ValueId>,
+    /// The version it defines.
+    pub output: Option<ValueId>,
+}
+
+/// A tensor carried from step to step, in a buffer of its own.
+#[derive(Clone, Debug, Serialize)]
+pub struct StateTensor {
+    /// Its path, as in `wkv.3`.
+    pub path: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape; the first axis is the session's sequences.
+    pub shape: Vec<u64>,
+    /// What every element is before the first token.
+    pub init: f32,
+}
+
+/// What the host fills.
+#[derive(Clone, Debug, Serialize)]
+pub struct InputTensor {
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: InputRole,
+    /// Its value.
+    pub value: ValueId,
+}
+
+/// What the host reads.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputTensor {
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: OutputRole,
+    /// Its value.
+    pub value: ValueId,
+}
+
+impl Model {
+    /// The state tensor whose memory a value lives in, if any.
+    pub fn state_of(&self, mut value: ValueId) -> Option<u32> {
+        loop {
+            match &self.values[value].origin {
+                Origin::State { state } => return Some(*state),
+                Origin::Op { updates: Some(previous), .. } => value = *previous,
+                _ => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What can be said of a graph without a checkpoint.
+//!
+//! Gets a graph and the kernels, returns diagnostics for ops, ports and constants that do not exist. Never resolves a value's name,
+//! since that takes dims.
+
+use crate::base::diag::Diagnostic;
+use crate::graph::{Graph, Node};
+use crate::kernel::KernelLib;
+
+/// Unknown ops, ports and constants of a graph, also in branches that no checkpoint at hand takes.
+pub fn check_names(graph: &Graph, kernels: &KernelLib) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    nodes(&graph.ops, kernels, &mut diagnostics);
+    diagnostics
+}
+
+fn nodes(list: &[Node], kernels: &KernelLib, diagnostics: &mut Vec<Diagnostic>) {
+    for node in list {
+        match node {
+            Node::Op { kernel: name, args } => {
+                let Some(kernel) = kernels.get(&name.text) else {
+                    let message = format!("unknown op `{}`", name.text);
+                    let known = kernels.iter().map(|kernel| kernel.name.as_str());
+                    diagnostics.push(Diagnostic::error(name.span, message).suggest(&name.text, known));
+                    continue;
+                };
+                let ports = kernel.ports.iter().map(|port| port.name.text.as_str());
+                let known: Vec<&str> = ports.chain(kernel.consts.iter().map(|c| c.name.text.as_str())).collect();
+                for (arg, _) in args.iter().filter(|(arg, _)| !known.contains(&arg.text.as_str())) {
+                    let message = format!("`{}` has no port or constant `{}`", kernel.name, arg.text);
+                    diagnostics.push(Diagnostic::error(arg.span, message).suggest(&arg.text, known.iter().copied()));
+                }
+                for port in kernel.ports.iter().filter(|port| !args.iter().any(|(arg, _)| *arg == port.name)) {
+                    let message = format!("port `{}` of `{}` is given nothing", port.name.text, kernel.name);
+                    diagnostics.push(Diagnostic::error(name.span, message).also(port.name.span, "the port"));
+                }
+            }
+            Node::ForEach { body, .. } => nodes(body, kernels, diagnostics),
+            Node::If { then, otherwise, .. } => {
+                nodes(then, kernels, diagnostics);
+                nodes(otherwise, kernels, diagnostics);
+            }
+            Node::Map { .. } | Node::Let { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,636 @@
+//! Schedule to plan: places weights, state and values, writes the kernels' texts, infers every transition.
+//!
+//! Gets a model, its schedule, limits and a weight layout; returns a [`Plan`]. What holds then is what
+//! [`check`](crate::plan::check) verifies, without trusting this file. Deterministic. Never asks a device anything.
+
+use std::collections::BTreeMap;
+
+use crate::base::arena::Arena;
+use crate::base::diag::Diagnostic;
+use crate::base::dtype::DType;
+use crate::base::limits::Limits;
+use crate::base::span::SourceMap;
+use crate::kernel::compose::{Composed, Part, PortBinding, compose};
+use crate::kernel::reflect::reflect;
+use crate::model::{Model, Op, OpId, Origin, ValueId};
+use crate::plan::command::{
+    Binding, Buffer, BufferId, BufferKind, Command, Copy, Dispatch, Kernel, KernelId, Level, LineOrigin, PlanInput,
+    PlanOutput, Slice, Transition,
+};
+use crate::plan::memory::{Need, assign};
+use crate::plan::usage::Usage;
+use crate::plan::weights::{StateBuffer, StateLayout, WeightBuffer, WeightLayout, WeightPiece};
+use crate::plan::{PLAN_VERSION, Plan, ValuePlace};
+use crate::schedule::{Schedule, Step};
+
+/// Tensors of at most this many bytes are packed, a record per layer.
+const PACKED_BYTES: u64 = 32 << 10;
+
+/// What offsets within a buffer are multiples of, so that the widest accessor's elements stay whole.
+const ELEMENT_ALIGNMENT: u64 = 16;
+
+/// What a record's size is a multiple of: the coarsest alignment that WebGPU allows for a binding's offset.
+const RECORD_ALIGNMENT: u64 = 256;
+
+/// Lays out the weights that a model uses. Equal for all step shapes of a graph and checkpoint.
+pub fn lay_out(model: &Model) -> WeightLayout {
+    struct Weight<'a> {
+        tensor: &'a str,
+        pattern: &'a str,
+        index: Option<u64>,
+        dtype: DType,
+        count: u64,
+        transpose: Option<(u64, u64)>,
+    }
+    let weights: Vec<Weight<'_>> = model
+        .values
+        .values()
+        .filter_map(|value| match &value.origin {
+            Origin::Weight { tensor, pattern, index, transpose } => Some(Weight {
+                tensor,
+                pattern,
+                index: *index,
+                dtype: value.dtype,
+                count: value.count(),
+                transpose: *transpose,
+            }),
+            _ => None,
+        })
+        .collect();
+    let bytes = |weight: &Weight<'_>| weight.dtype.storage_bytes(weight.count).next_multiple_of(ELEMENT_ALIGNMENT);
+    let is_packed = |weight: &Weight<'_>| bytes(weight) <= PACKED_BYTES;
+    let mut layout = WeightLayout::default();
+    for indexed in [false, true] {
+        // Where each pattern lies in a record: room for the largest of all layers.
+        let mut sizes: Vec<(&str, u64)> = Vec::new();
+        for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
+            match sizes.iter_mut().find(|(pattern, _)| *pattern == weight.pattern) {
+                Some((_, size)) => *size = bytes(weight).max(*size),
+                None => sizes.push((weight.pattern, bytes(weight))),
+            }
+        }
+        let mut offsets: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut record_bytes = 0;
+        for (pattern, size) in sizes {
+            offsets.insert(pattern, record_bytes);
+            record_bytes += size;
+        }
+        record_bytes = record_bytes.next_multiple_of(RECORD_ALIGNMENT);
+        if offsets.is_empty() {
+            continue;
+        }
+        let buffer = layout.buffers.len() as u32;
+        let mut records = 0;
+        for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
+            let record = weight.index.unwrap_or(0);
+            records = records.max(record + 1);
+            layout.pieces.push(WeightPiece {
+                tensor: weight.tensor.to_owned(),
+                buffer,
+                offset_bytes: record * record_bytes + offsets[weight.pattern],
+                dtype: weight.dtype,
+                count: weight.count,
+                transpose: weight.transpose,
+            });
+        }
+        layout.buffers.push(WeightBuffer {
+            label: if indexed { "weights.layers".into() } else { "weights.small".into() },
+            size_bytes: records * record_bytes,
+            record_bytes: Some(record_bytes),
+        });
+    }
+    for weight in weights.iter().filter(|weight| !is_packed(weight)) {
+        let buffer = layout.buffers.len() as u32;
+        layout.pieces.push(WeightPiece {
+            tensor: weight.tensor.to_owned(),
+            buffer,
+            offset_bytes: 0,
+            dtype: weight.dtype,
+            count: weight.count,
+            transpose: weight.transpose,
+        });
+        let label = format!("w.{}", weight.tensor);
+        layout.buffers.push(WeightBuffer { label, size_bytes: bytes(weight), record_bytes: None });
+    }
+    layout
+}
+
+/// Lowers a schedule.
+///
+/// # Errors
+/// If a kernel's text does not validate with the storage formats and constants at hand.
+pub fn lower(
+    model: &Model,
+    schedule: &Schedule,
+    sources: &SourceMap,
+    limits: &Limits,
+    weights: &WeightLayout,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let mut lowering = Lowering::new(model, schedule, sources, limits, weights);
+    lowering.persistent_buffers();
+    lowering.host_buffers();
+    lowering.slots();
+    let mut levels = Vec::new();
+    for (number, steps) in schedule.levels.iter().enumerate() {
+        let mut commands = Vec::new();
+        for step in steps {
+            match lowering.step(*step) {
+                Ok(command) => commands.push(command),
+                // Every layer has the same mistake; it is reported once.
+                Err(diagnostic) if lowering.diagnostics.iter().any(|d| d.labels[0].0 == diagnostic.labels[0].0) => {}
+                Err(diagnostic) => lowering.diagnostics.push(diagnostic),
+            }
+        }
+        commands.iter().for_each(|command| lowering.touch(number as u32, command));
+        levels.push(Level { barrier: Vec::new(), commands });
+    }
+    if !lowering.diagnostics.is_empty() {
+        return Err(lowering.diagnostics);
+    }
+    Ok(lowering.finish(levels))
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy)]
+struct Place {
+    slice: Slice,
+    /// Set for packed weights: the whole record, within which the slice lies.
+    record: Option<Slice>,
+}
+
+struct Lowering<'a> {
+    model: &'a Model,
+    schedule: &'a Schedule,
+    sources: &'a SourceMap,
+    limits: &'a Limits,
+    weights: &'a WeightLayout,
+    buffers: Arena<Buffer>,
+    places: Vec<Option<Place>>,
+    kernels: Arena<Kernel>,
+    kernel_by_text: BTreeMap<String, KernelId>,
+    /// For each buffer, what uses it, level by level.
+    accesses: Vec<Vec<(u32, Usage)>>,
+    state: StateLayout,
+    inputs: Vec<PlanInput>,
+    outputs: Vec<PlanOutput>,
+    values: Vec<ValuePlace>,
+    upload: Option<Copy>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        model: &'a Model,
+        schedule: &'a Schedule,
+        sources: &'a SourceMap,
+        limits: &'a Limits,
+        weights: &'a WeightLayout,
+    ) -> Self {
+        Self {
+            model,
+            schedule,
+            sources,
+            limits,
+            weights,
+            buffers: Arena::new(),
+            places: vec![None; model.values.len()],
+            kernels: Arena::new(),
+            kernel_by_text: BTreeMap::new(),
+            accesses: Vec::new(),
+            state: StateLayout::default(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            values: Vec::new(),
+            upload: None,
+            diagnostics: Vec::new(),
+        }
+    }
+
+    fn buffer(&mut self, label: String, kind: BufferKind, size_bytes: u64) -> BufferId {
+        self.accesses.push(Vec::new());
+        // The rest usage follows from the accesses, in `finish`.
+        self.buffers.push(Buffer { label, kind, size_bytes, rest: Usage::STORAGE_READ })
+    }
+
+    /// Buffers of weights and state, and the places of all values in them.
+    fn persistent_buffers(&mut self) {
+        let weight_buffers: Vec<BufferId> = (0u32..)
+            .zip(&self.weights.buffers)
+            .map(|(index, weight)| (weight.label.clone(), BufferKind::Weight { index }, weight.size_bytes))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|(label, kind, size)| self.buffer(label, kind, size))
+            .collect();
+        let pieces: BTreeMap<&str, &WeightPiece> =
+            self.weights.pieces.iter().map(|piece| (piece.tensor.as_str(), piece)).collect();
+        for (index, state) in (0u32..).zip(&self.model.state) {
+            let row_shape = state.shape[1..].to_vec();
+            let (label, rows) = (state.path.clone(), state.shape[0]);
+            let init_bits = state.init.to_bits();
+            let rest = Usage::STORAGE_READ;
+            let layout = StateBuffer { label, dtype: state.dtype, rows, row_shape, init_bits, rest };
+            let size_bytes = layout.size_bytes();
+            self.state.buffers.push(layout);
+            self.buffer(format!("state.{}", state.path), BufferKind::State { index }, size_bytes);
+        }
+        let first_state = weight_buffers.len() as u32;
+        for (id, value) in self.model.values.iter() {
+            if let Origin::Weight { tensor, .. } = &value.origin {
+                let piece = pieces[tensor.as_str()];
+                let buffer = weight_buffers[piece.buffer as usize];
+                let size_bytes = value.dtype.storage_bytes(value.count()).next_multiple_of(ELEMENT_ALIGNMENT);
+                let slice = Slice { buffer, offset_bytes: piece.offset_bytes, size_bytes };
+                let record = self.weights.buffers[piece.buffer as usize].record_bytes.map(|record_bytes| Slice {
+                    buffer,
+                    offset_bytes: piece.offset_bytes / record_bytes * record_bytes,
+                    size_bytes: record_bytes,
+                });
+                self.places[id.index()] = Some(Place { slice, record });
+            } else if let Some(state) = self.model.state_of(id) {
+                let buffer = BufferId::new(first_state + state);
+                let size_bytes = self.buffers[buffer].size_bytes;
+                self.places[id.index()] =
+                    Some(Place { slice: Slice { buffer, offset_bytes: 0, size_bytes }, record: None });
+            }
+        }
+    }
+
+    /// Staging and device side of the inputs, and a read-back buffer for each output.
+    fn host_buffers(&mut self) {
+        let alignment = u64::from(self.limits.min_storage_buffer_offset_alignment).max(ELEMENT_ALIGNMENT);
+        let mut offset = 0;
+        let mut offsets = Vec::new();
+        for input in &self.model.inputs {
+            offsets.push(offset);
+            offset += (self.model.values[input.value].count() * 4).next_multiple_of(alignment);
+        }
+        if offset > 0 {
+            let host = self.buffer("inputs.host".into(), BufferKind::HostWrite, offset);
+            let device = self.buffer("inputs".into(), BufferKind::Input, offset);
+            let all = |buffer| Slice { buffer, offset_bytes: 0, size_bytes: offset };
+            self.upload = Some(Copy { label: "upload inputs".into(), from: all(host), to: all(device) });
+            for (input, offset_bytes) in self.model.inputs.iter().zip(offsets) {
+                let count = self.model.values[input.value].count();
+                let size_bytes = count * 4;
+                let slice = Slice { buffer: host, offset_bytes, size_bytes };
+                self.inputs.push(PlanInput { name: input.name.clone(), role: input.role, count, slice });
+                let size_bytes = size_bytes.next_multiple_of(ELEMENT_ALIGNMENT);
+                let slice = Slice { buffer: device, offset_bytes, size_bytes };
+                self.places[input.value.index()] = Some(Place { slice, record: None });
+            }
+        }
+        for output in &self.model.outputs {
+            let value = &self.model.values[output.value];
+            let size_bytes = value.dtype.storage_bytes(value.count());
+            let buffer = self.buffer(format!("{}.host", output.name), BufferKind::HostRead, size_bytes);
+            self.outputs.push(PlanOutput {
+                name: output.name.clone(),
+                role: output.role,
+                dtype: value.dtype,
+                shape: value.shape.clone(),
+                slice: Slice { buffer, offset_bytes: 0, size_bytes },
+            });
+        }
+    }
+
+    /// Slots for all values that live in a step only. A value and its updates in place are one need.
+    fn slots(&mut self) {
+        let model = self.model;
+        let root = |mut value: ValueId| {
+            while let Origin::Op { updates: Some(previous), .. } = model.values[value].origin {
+                value = previous;
+            }
+            value
+        };
+        let mut needs: Vec<(ValueId, Need)> = Vec::new();
+        for (id, value) in model.values.iter() {
+            let (Some((first, last)), Origin::Op { .. }) = (self.schedule.live[id.index()], &value.origin) else {
+                continue;
+            };
+            if self.places[id.index()].is_some() {
+                continue;
+            }
+            let root = root(id);
+            let size_bytes = value.dtype.storage_bytes(value.count()).next_multiple_of(ELEMENT_ALIGNMENT);
+            match needs.iter_mut().find(|(other, _)| *other == root).filter(|_| root != id) {
+                Some((_, need)) => (need.first, need.last) = (need.first.min(first), need.last.max(last)),
+                None => needs.push((id, Need { size_bytes, first, last })),
+            }
+        }
+        let (slot_of, sizes) = assign(&needs.iter().map(|(_, need)| *need).collect::<Vec<_>>());
+        let slots: Vec<BufferId> = (0..)
+            .zip(sizes)
+            .map(|(nth, size): (u32, u64)| self.buffer(format!("slot{nth}"), BufferKind::Slot, size))
+            .collect();
+        for ((id, need), slot) in needs.iter().zip(slot_of) {
+            let value = &model.values[*id];
+            let slice = Slice { buffer: slots[slot], offset_bytes: 0, size_bytes: need.size_bytes };
+            self.places[id.index()] = Some(Place { slice, record: None });
+            self.values.push(ValuePlace {
+                path: value.path.clone(),
+                dtype: value.dtype,
+                shape: value.shape.clone(),
+                buffer: slots[slot],
+                size_bytes: need.size_bytes,
+                first_level: need.first,
+                last_level: need.last,
+            });
+        }
+        for (id, _) in model.values.iter() {
+            if self.places[id.index()].is_none() {
+                self.places[id.index()] = self.places[root(id).index()];
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Result<Command, Diagnostic> {
+        Ok(match step {
+            Step::Upload => Command::Copy(self.upload.clone().expect("a model with inputs has an upload")),
+            Step::Op(op) => Command::Dispatch(self.dispatch(op)?),
+            Step::Fetch { index } => {
+                let output = &self.model.outputs[index as usize];
+                let to = self.outputs[index as usize].slice;
+                let place = self.places[output.value.index()].expect("outputs have places");
+                let from = Slice { size_bytes: to.size_bytes, ..place.slice };
+                Command::Copy(Copy { label: format!("fetch {}", output.name), from, to })
+            }
+        })
+    }
+
+    fn dispatch(&mut self, id: OpId) -> Result<Dispatch, Diagnostic> {
+        let op = &self.model.ops[id];
+        let (ports, bindings, slices) = self.bind(op);
+        let template = &self.model.templates[op.template];
+        let composed = compose(template, &ports, &op.consts);
+        let text = composed.text();
+        let kernel = match self.kernel_by_text.get(&text) {
+            Some(kernel) => *kernel,
+            None => {
+                let kernel = self.kernel(op, &composed, bindings)?;
+                let kernel = self.kernels.push(kernel);
+                self.kernel_by_text.insert(text, kernel);
+                kernel
+            }
+        };
+        let place = self.sources.place(op.span);
+        Ok(Dispatch { label: op.label.clone(), kernel, bindings: slices, workgroups: op.workgroups, place })
+    }
+
+    /// What every port of an op is bound to: for the text, for the pipeline, and for this dispatch.
+    fn bind(&self, op: &Op) -> (Vec<PortBinding>, Vec<Binding>, Vec<Slice>) {
+        let template = &self.model.templates[op.template];
+        let mut bound: BTreeMap<u32, (Binding, Slice, DType, bool)> = BTreeMap::new();
+        let mut ports = Vec::new();
+        let own_count = template.ports.iter().filter(|used| used.own.is_some()).count() as u32;
+        let mut next = own_count;
+        for (arg, used) in op.args.iter().zip(&template.ports) {
+            let value = arg.output.or(arg.input).expect("a port is bound to a value");
+            let dtype = self.model.values[value].dtype;
+            let place = self.places[value.index()].expect("every bound value has a place");
+            let access = arg.access;
+            let writes = used.own.map_or(access.writes, |own| own.declared_write);
+            let binding = || Binding { label: arg.port.clone(), writes, reads: access.reads };
+            let mut parts = Vec::new();
+            match (used.own, place.record) {
+                (Some(own), _) => {
+                    bound.insert(own.number, (binding(), place.slice, dtype, false));
+                    parts.push(Part { binding: own.number, first: 0, count: self.model.values[value].count() });
+                }
+                (None, Some(record)) => {
+                    let first = (place.slice.offset_bytes - record.offset_bytes) / dtype.size_bytes();
+                    let shared = bound
+                        .iter_mut()
+                        .find(|(_, (_, slice, other, is_record))| *is_record && *slice == record && *other == dtype);
+                    let number = match shared {
+                        Some((number, (binding, ..))) => {
+                            binding.label = format!("{}, {}", binding.label, arg.port);
+                            *number
+                        }
+                        None => {
+                            bound.insert(next, (binding(), record, dtype, true));
+                            next += 1;
+                            next - 1
+                        }
+                    };
+                    parts.push(Part { binding: number, first, count: self.model.values[value].count() });
+                }
+                (None, None) => {
+                    for slice in self.split(place.slice) {
+                        bound.insert(next, (binding(), slice, dtype, false));
+                        parts.push(Part { binding: next, first: 0, count: slice.size_bytes / dtype.size_bytes() });
+                        next += 1;
+                    }
+                }
+            }
+            ports.push(PortBinding { port: arg.port.clone(), dtype, writes, parts });
+        }
+        let (bindings, slices) = bound.into_values().map(|(binding, slice, ..)| (binding, slice)).unzip();
+        (ports, bindings, slices)
+    }
+
+    /// A tensor in pieces no larger than a binding may be.
+    fn split(&self, slice: Slice) -> Vec<Slice> {
+        let most = self.limits.max_storage_buffer_binding_bytes / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
+        let mut pieces = Vec::new();
+        let mut done = 0;
+        while done < slice.size_bytes {
+            let size_bytes = (slice.size_bytes - done).min(most.max(RECORD_ALIGNMENT));
+            pieces.push(Slice { offset_bytes: slice.offset_bytes + done, size_bytes, ..slice });
+            done += size_bytes;
+        }
+        pieces
+    }
+
+    fn kernel(&self, op: &Op, composed: &Composed, bindings: Vec<Binding>) -> Result<Kernel, Diagnostic> {
+        let template = &self.model.templates[op.template];
+        let reflection = reflect(composed, op.span)?;
+        for (found, expected) in reflection.bindings.iter().zip(&bindings) {
+            assert_eq!(found.access.writes, expected.writes, "{}: `{}`", op.label, expected.label);
+        }
+        let mut formats: Vec<DType> = op
+            .args
+            .iter()
+            .filter_map(|arg| arg.input)
+            .filter(|value| matches!(self.model.values[*value].origin, Origin::Weight { .. }))
+            .map(|value| self.model.values[value].dtype)
+            .filter(|dtype| *dtype != DType::F32)
+            .collect();
+        formats.sort_unstable();
+        formats.dedup();
+        let label = formats.iter().fold(op.kernel.clone(), |label, dtype| format!("{label}.{dtype}"));
+        Ok(Kernel {
+            label,
+            wgsl: composed.text(),
+            entry: reflection.entry,
+            bindings,
+            workgroup_size: reflection.workgroup_size,
+            workgroup_bytes: reflection.workgroup_bytes,
+            runtime_checks: true,
+            zero_workgroup_memory: true,
+            needs_subgroups: template.needs_subgroups,
+            origins: self.origins(composed),
+        })
+    }
+
+    /// Where the lines of a text come from, as runs.
+    fn origins(&self, composed: &Composed) -> Vec<LineOrigin> {
+        let mut origins: Vec<LineOrigin> = Vec::new();
+        for (line, text) in (1u32..).zip(&composed.lines) {
+            let (file, file_line) = match text.origin {
+                Some(origin) => (self.sources.source(origin.source).name.as_str(), origin.number),
+                None => ("", 0),
+            };
+            let continues = origins.last().is_some_and(|run| {
+                run.file == file && (file.is_empty() || run.file_line + (line - run.line) == file_line)
+            });
+            if !continues {
+                origins.push(LineOrigin { line, file: file.to_owned(), file_line });
+            }
+        }
+        origins
+    }
+
+    /// Notes which buffers a command uses in this level.
+    fn touch(&mut self, level: u32, command: &Command) {
+        let mut note = |buffer: BufferId, usage: Usage| {
+            let accesses = &mut self.accesses[buffer.index()];
+            match accesses.last_mut() {
+                Some((last, usages)) if *last == level => *usages |= usage,
+                _ => accesses.push((level, usage)),
+            }
+        };
+        match command {
+            Command::Dispatch(dispatch) => {
+                for (slice, binding) in dispatch.bindings.iter().zip(&self.kernels[dispatch.kernel].bindings) {
+                    note(slice.buffer, binding.usage());
+                }
+            }
+            Command::Copy(copy) => {
+                note(copy.from.buffer, Usage::COPY_SRC);
+                note(copy.to.buffer, Usage::COPY_DST);
+            }
+        }
+    }
+
+    /// Infers rest usages and transitions.
+    fn finish(mut self, mut levels: Vec<Level>) -> Plan {
+        let mut leave = Vec::new();
+        for buffer in self.buffers.ids() {
+            let fixed = match self.buffers[buffer].kind {
+                BufferKind::HostWrite => Some(Usage::MAP_WRITE),
+                BufferKind::HostRead => Some(Usage::MAP_READ),
+                _ => None,
+            };
+            let phases = phases(&self.accesses[buffer.index()]);
+            let (rest, transitions) = transitions(&phases, fixed);
+            self.buffers[buffer].rest = rest;
+            if let BufferKind::State { index } = self.buffers[buffer].kind {
+                self.state.buffers[index as usize].rest = rest;
+            }
+            for (level, from, to) in transitions {
+                match level {
+                    Some(level) => levels[level as usize].barrier.push(Transition { buffer, from, to }),
+                    None => leave.push(Transition { buffer, from, to }),
+                }
+            }
+        }
+        Plan {
+            version: PLAN_VERSION,
+            graph: self.model.graph.clone(),
+            shape: self.model.shape,
+            dims: self.model.dims.clone(),
+            limits: self.limits.clone(),
+            weights: self.weights.clone(),
+            state: self.state,
+            buffers: self.buffers,
+            kernels: self.kernels,
+            levels,
+            leave,
+            inputs: self.inputs,
+            outputs: self.outputs,
+            values: self.values,
+            longest_chain: self.schedule.longest_chain,
+        }
+    }
+}
+
+/// Uses of a buffer as phases: each write by itself, consecutive reads together, with the level of the first use.
+fn phases(accesses: &[(u32, Usage)]) -> Vec<(u32, Usage)> {
+    let mut phases: Vec<(u32, Usage)> = Vec::new();
+    for (level, usage) in accesses {
+        match phases.last_mut() {
+            Some((_, last)) if !last.writes() && !usage.writes() => *last |= *usage,
+            _ => phases.push((*level, *usage)),
+        }
+    }
+    phases
+}
+
+/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier. With a fixed
+/// rest usage the buffer is taken back to it; otherwise it rests in the usage of its last phase, which costs nothing.
+fn transitions(phases: &[(u32, Usage)], fixed: Option<Usage>) -> (Usage, Vec<(Option<u32>, Usage, Usage)>) {
+    let (Some(first), Some(last)) = (phases.first(), phases.last()) else {
+        return (fixed.unwrap_or(Usage::STORAGE_READ), Vec::new());
+    };
+    if let Some(rest) = fixed {
+        let mut all = Vec::new();
+        let mut state = rest;
+        for (level, usage) in phases {
+            all.push((Some(*level), state, *usage));
+            state = *usage;
+        }
+        all.push((None, state, rest));
+        return (rest, all);
+    }
+    // Reads at the end of a step and at the beginning of the next are one phase: nothing is written between them.
+    let wraps = !first.1.writes() && !last.1.writes();
+    let rest = if wraps { first.1 | last.1 } else { last.1 };
+    let mut all = Vec::new();
+    let mut state = rest;
+    for (nth, (level, usage)) in phases.iter().enumerate() {
+        let usage = if wraps && nth + 1 == phases.len() { rest } else { *usage };
+        if state.needs_transition(usage) {
+            all.push((Some(*level), state, usage));
+            state = usage;
+        }
+    }
+    (rest, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: Usage = Usage::STORAGE_READ;
+    const WRITE: Usage = Usage::STORAGE_WRITE;
+    const COPY: Usage = Usage::COPY_SRC;
+
+    #[test]
+    fn a_buffer_that_is_only_read_needs_no_transition() {
+        assert_eq!(transitions(&phases(&[(1, READ), (5, READ)]), None), (READ, vec![]));
+    }
+
+    #[test]
+    fn a_write_after_itself_needs_one_even_in_the_same_usage() {
+        assert_eq!(transitions(&phases(&[(3, WRITE)]), None), (WRITE, vec![(Some(3), WRITE, WRITE)]));
+    }
+
+    #[test]
+    fn reads_after_a_write_share_one_transition_to_their_union() {
+        let expected = vec![(Some(0), READ | COPY, WRITE), (Some(1), WRITE, READ | COPY)];
+        assert_eq!(transitions(&phases(&[(0, WRITE), (1, READ), (2, COPY)]), None), (READ | COPY, expected));
+    }
+
+    #[test]
+    fn reads_around_the_end_of_a_step_are_one_phase() {
+        // Read, written, copied; the next step's read follows the copy without a write between.
+        let expected = vec![(Some(1), READ | COPY, WRITE), (Some(2), WRITE, READ | COPY)];
+        assert_eq!(transitions(&phases(&[(0, READ), (1, WRITE), (2, COPY)]), None), (READ | COPY, expected));
+    }
+
+    #[test]
+    fn host_buffers_return_to_the_host() {
+        let expected = vec![(Some(0), Usage::MAP_WRITE, COPY), (None, COPY, Usage::MAP_WRITE)];
+        assert_eq!(transitions(&phases(&[(0, COPY)]), Some(Usage::MAP_WRITE)), (Usage::MAP_WRITE, expected));
+    }
+}

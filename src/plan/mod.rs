@@ -1,0 +1,181 @@
+//! The plan: every command of one step, every transition, every byte, and nothing that needs anything else to run but
+//! inputs and weights.
+//!
+//! Gets a schedule and limits ([`lower`]), returns a [`Plan`]; [`check`] turns it into a [`CheckedPlan`], of
+//! which P1 to P10 hold:
+//!
+//! - P1 every id is in range. P2 every slice lies in its buffer and meets the device's alignment and size limits.
+//! - P3 at each command, the tracked usage of every buffer contains the usage the command needs.
+//! - P4 if one of two consecutive uses writes, a transition stands between them, even when the usage is equal.
+//! - P5 one dispatch never binds a buffer through two bindings of which one writes.
+//! - P6 values alive together never overlap. P7 nothing is read before it is written, uploaded or carried over.
+//! - P8 each buffer leaves the plan in the usage it entered with, so that plans can follow each other in any order.
+//! - P9 dispatch counts are non-zero and within limits.
+//! - P10 a host-visible buffer belongs to one step in flight: commands reach it only through copies, and it is at rest,
+//!   in the host's usage, when the step ends.
+//!
+//! Equal inputs give equal plans, byte for byte. Never names a GPU type.
+
+pub mod check;
+pub mod command;
+pub mod lower;
+pub mod memory;
+pub mod print;
+pub mod usage;
+pub mod weights;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::arena::Arena;
+use crate::base::limits::Limits;
+use crate::base::step::StepShape;
+use crate::plan::command::{Buffer, BufferId, Command, Kernel, Level, PlanInput, PlanOutput, Transition};
+
+use crate::plan::weights::{StateLayout, WeightLayout};
+
+/// Version of the plan's data; a plan of another version is refused.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Where a value of the graph lives during a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValuePlace {
+    /// Its path, as in `layer3.wkv`.
+    pub path: String,
+    /// Element type and shape.
+    pub dtype: crate::base::dtype::DType,
+    /// Shape, outermost axis first.
+    pub shape: Vec<u64>,
+    /// The slot it lives in, from its first byte on.
+    pub buffer: BufferId,
+    /// Bytes it occupies.
+    pub size_bytes: u64,
+    /// The level that writes it.
+    pub first_level: u32,
+    /// The last level that uses it.
+    pub last_level: u32,
+}
+
+/// Everything that one step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_VERSION`] of the maker.
+    pub version: u32,
+    /// Name of the graph.
+    pub graph: String,
+    /// The numbers it is made for.
+    pub shape: StepShape,
+    /// Every dim of the graph with its number, in the graph's order.
+    pub dims: Vec<(String, u64)>,
+    /// The limits it was made under; a device must offer at least these.
+    pub limits: Limits,
+    /// Where the weights are expected.
+    pub weights: WeightLayout,
+    /// Where the state is expected.
+    pub state: StateLayout,
+    /// The buffers.
+    pub buffers: Arena<Buffer>,
+    /// The pipelines.
+    pub kernels: Arena<Kernel>,
+    /// The commands, level by level.
+    pub levels: Vec<Level>,
+    /// The last barrier call: takes buffers back to their rest usages.
+    pub leave: Vec<Transition>,
+    /// What the host writes before the step.
+    pub inputs: Vec<PlanInput>,
+    /// What the host reads after the step.
+    pub outputs: Vec<PlanOutput>,
+    /// The memory map of the slots.
+    pub values: Vec<ValuePlace>,
+    /// The length of the longest chain of dependent commands: a bound on the number of levels, computed from
+    /// the accesses alone.
+    pub longest_chain: u32,
+}
+
+/// What a plan costs, in the words of `compile --emit summary`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Name of the graph.
+    pub graph: String,
+    /// The numbers the plan is made for.
+    pub shape: StepShape,
+    /// Dispatches of a step.
+    pub dispatches: u64,
+    /// Copies of a step.
+    pub copies: u64,
+    /// Levels, copies included.
+    pub levels: u64,
+    /// The longest chain of dependent commands.
+    pub longest_chain: u64,
+    /// `transition_buffers` calls of a step, the leaving one included.
+    pub barriers: u64,
+    /// Transitions in all of them.
+    pub transitions: u64,
+    /// Distinct pipelines.
+    pub pipelines: u64,
+    /// Slots.
+    pub slots: u64,
+    /// Bytes of all slots.
+    pub slot_bytes: u64,
+    /// The most bytes of values live at one level: no assignment of slots can do with less.
+    pub lower_bound_bytes: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Bytes of the state of all sequences.
+    pub state_bytes: u64,
+    /// The weight layout's hash.
+    pub weight_layout: String,
+}
+
+impl Plan {
+    /// The commands in order, without their levels.
+    pub fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.levels.iter().flat_map(|level| &level.commands)
+    }
+
+    /// The barrier calls in order, those without transitions left out.
+    pub fn barriers(&self) -> impl Iterator<Item = &[Transition]> {
+        let entering = self.levels.iter().map(|level| level.barrier.as_slice());
+        entering.chain(std::iter::once(self.leave.as_slice())).filter(|barrier| !barrier.is_empty())
+    }
+
+    /// What the plan costs.
+    pub fn summary(&self) -> Summary {
+        use crate::plan::command::BufferKind;
+        let slots = || self.buffers.values().filter(|buffer| buffer.kind == BufferKind::Slot);
+        let dispatches = self.commands().filter(|command| matches!(command, Command::Dispatch(_))).count() as u64;
+        let live_bytes = |level: u32| -> u64 {
+            let live = self.values.iter().filter(|value| value.first_level <= level && level <= value.last_level);
+            live.map(|value| value.size_bytes).sum()
+        };
+        Summary {
+            graph: self.graph.clone(),
+            shape: self.shape,
+            dispatches,
+            copies: self.commands().count() as u64 - dispatches,
+            levels: self.levels.len() as u64,
+            longest_chain: u64::from(self.longest_chain),
+            barriers: self.barriers().count() as u64,
+            transitions: self.barriers().map(|barrier| barrier.len() as u64).sum(),
+            pipelines: self.kernels.len() as u64,
+            slots: slots().count() as u64,
+            slot_bytes: slots().map(|buffer| buffer.size_bytes).sum(),
+            lower_bound_bytes: (0..self.levels.len() as u32).map(live_bytes).max().unwrap_or(0),
+            weight_bytes: self.weights.size_bytes(),
+            state_bytes: self.state.buffers.iter().map(weights::StateBuffer::size_bytes).sum(),
+            weight_layout: self.weights.hash(),
+        }
+    }
+}
+
+/// A plan of which P1 to P10 hold. [`check::check`] alone makes one; executors take nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedPlan {
+    plan: Plan,
+}
+
+impl std::ops::Deref for CheckedPlan {
+    type Target = Plan;
+    fn deref(&self) -> &Plan {
+        &self.plan
+    }
+}
