@@ -7,6 +7,10 @@ use crate::exec::DeviceInfo;
 use crate::exec::hal::{HalOptions, VulkanExecutor};
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 
+/// Features that a kernel or an executor may ask about; `--format json` lists all.
+const RELEVANT: [&str; 6] =
+    ["SHADER_F16", "SUBGROUP", "SUBGROUP_BARRIER", "IMMEDIATES", "TIMESTAMP_QUERY", "EXPERIMENTAL_COOPERATIVE_MATRIX"];
+
 #[derive(Args, Debug)]
 pub(super) struct DevicesArgs {
     /// How to print
@@ -61,5 +65,6 @@ fn print_device(device: &DeviceInfo, executors: &[&str]) {
         limits.max_workgroup_storage_bytes >> 10,
         if limits.subgroups { limits.min_subgroup_size.to_string() } else { "none".into() }
     );
-    println!("  features    {}", device.features.join(", "));
+    let relevant = device.features.iter().filter(|feature| RELEVANT.contains(&feature.as_str()));
+    println!("  features    {}", relevant.cloned().collect::<Vec<_>>().join(", "));
 }

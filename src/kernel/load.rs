@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::base::diag::Diagnostic;
+use crate::base::diag::{Diagnostic, Severity};
 use crate::base::dtype::DType;
 use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
 use crate::base::span::{SourceId, SourceMap, Span};
@@ -126,8 +126,9 @@ impl<'a> Loader<'a> {
         let kernel = KernelDef { name: name.to_owned(), doc: syntax.doc, span, ports, consts, variants };
         let found = check(&kernel, span);
         reader.diagnostics.extend(found);
-        (kernel.variants.last().is_some_and(|variant| variant.when.is_none()) && reader.diagnostics.is_empty())
-            .then_some(kernel)
+        let is_complete = kernel.variants.last().is_some_and(|variant| variant.when.is_none());
+        let is_right = reader.diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Lint);
+        (is_complete && is_right).then_some(kernel)
     }
 
     /// The text of a file with its imports, each once.
@@ -179,7 +180,7 @@ impl<'a> Loader<'a> {
         asked: Span,
         ports: &[PortDef],
         consts: &[ConstDef],
-    ) -> Result<Template, Vec<Diagnostic>> {
+    ) -> Result<(Template, Vec<Diagnostic>), Vec<Diagnostic>> {
         if !self.ids.contains_key(path) {
             return Err(vec![Diagnostic::error(asked, format!("there is no `shaders/{path}`"))]);
         }
@@ -195,7 +196,8 @@ impl<'a> Loader<'a> {
             return Err(diagnostics);
         }
         self.analyse(&mut template, ports, asked, &mut diagnostics);
-        if diagnostics.is_empty() { Ok(template) } else { Err(diagnostics) }
+        let (lints, errors): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(|d| d.severity == Severity::Lint);
+        if errors.is_empty() { Ok((template, lints)) } else { Err(errors) }
     }
 
     /// Composes the text once with every port writable and asks naga what it does with each.
@@ -248,7 +250,11 @@ impl<'a> Loader<'a> {
             };
             used.access = binding.access;
             if !accessed {
-                used.own = Some(OwnBinding { number: binding.number, declared_write: binding.declared_write });
+                let declared_write = binding.declared_write && binding.access.writes;
+                used.own = Some(OwnBinding { number: binding.number, declared_write });
+                if binding.declared_write && !declared_write {
+                    diagnostics.extend(declare_read_only(&mut template.lines, &port.name));
+                }
             }
             if !used.access.reads && !used.access.writes {
                 let name = &port.name.text;
@@ -268,11 +274,34 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn push(reader: &mut Reader<'_>, template: Result<Template, Vec<Diagnostic>>, add: impl FnOnce(Template)) {
+fn push(
+    reader: &mut Reader<'_>,
+    template: Result<(Template, Vec<Diagnostic>), Vec<Diagnostic>>,
+    add: impl FnOnce(Template),
+) {
     match template {
-        Ok(template) => add(template),
+        Ok((template, mut lints)) => {
+            reader.diagnostics.append(&mut lints);
+            add(template);
+        }
         Err(mut diagnostics) => reader.diagnostics.append(&mut diagnostics),
     }
+}
+
+/// Makes a text's own binding read-only where the text only reads it: as `read_write` it would cost a barrier wherever the
+/// op stands.
+fn declare_read_only(lines: &mut [Line], port: &Name) -> Option<Diagnostic> {
+    let declares = |line: &&mut Line| line.text.contains("var<storage") && words(&line.text).any(|word| word == port.text);
+    let line = lines.iter_mut().find(declares)?;
+    let lint = line.origin.map(|origin| {
+        let column = line.text.find("read_write").unwrap_or(0);
+        let start = origin.offset as usize + column;
+        let span = Span::new(origin.source, start..start + "read_write".len());
+        let message = format!("`{}` is declared `read_write` and only read", port.text);
+        Diagnostic::lint(span, message).note("it is bound read-only; declare it `read`")
+    });
+    line.text = line.text.replace("read_write", "read");
+    lint
 }
 
 fn port<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<PortDef> {
@@ -346,8 +375,37 @@ fn check(kernel: &KernelDef, span: Span) -> Vec<Diagnostic> {
             }
         }
     }
+    for variant in &kernel.variants {
+        diagnostics.extend(check_storage(kernel, variant));
+    }
     if !first.iter().any(|access| access.writes) {
         diagnostics.push(Diagnostic::error(Span { end: span.start + 1, ..span }, "the kernel writes nothing"));
+    }
+    diagnostics
+}
+
+/// Ports whose storage a text cannot serve: its own bindings must count from 0, and halves are stored in pairs.
+fn check_storage(kernel: &KernelDef, variant: &Variant) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let used = || kernel.ports.iter().zip(&variant.template.ports);
+    let mut own: Vec<(u32, &PortDef)> = used().filter_map(|(port, used)| Some((used.own?.number, port))).collect();
+    own.sort_by_key(|(number, _)| *number);
+    for (expected, (number, port)) in (0u32..).zip(own) {
+        if number != expected {
+            let message = format!("`{}` has binding {number}, expected {expected}", port.name.text);
+            let note = "bindings that a text declares itself are numbered from 0 without gaps";
+            diagnostics.push(Diagnostic::error(port.name.span, message).note(note));
+        }
+    }
+    for (port, used) in used() {
+        if matches!(port.dtype, Some(DType::F16 | DType::Bf16)) && used.stores.contains(&1) {
+            let name = &port.name.text;
+            let message = format!("`store_{name}` writes single elements of `{name}`, which is stored in pairs");
+            diagnostics.push(
+                Diagnostic::error(port.name.span, message)
+                    .note(format!("use `store_{name}2` or `store_{name}4`: a store fills whole 32-bit words")),
+            );
+        }
     }
     diagnostics
 }

@@ -154,7 +154,7 @@ pub fn lower(
 #[derive(Clone, Copy)]
 struct Place {
     slice: Slice,
-    /// Set for packed weights: the whole record, within which the slice lies.
+    /// Set for packed weights and inputs: the whole record, within which the slice lies.
     record: Option<Slice>,
 }
 
@@ -257,12 +257,11 @@ impl<'a> Lowering<'a> {
 
     /// Staging and device side of the inputs, and a read-back buffer for each output.
     fn host_buffers(&mut self) {
-        let alignment = u64::from(self.limits.min_storage_buffer_offset_alignment).max(ELEMENT_ALIGNMENT);
         let mut offset = 0;
         let mut offsets = Vec::new();
         for input in &self.model.inputs {
             offsets.push(offset);
-            offset += (self.model.values[input.value].count() * 4).next_multiple_of(alignment);
+            offset += (self.model.values[input.value].count() * 4).next_multiple_of(ELEMENT_ALIGNMENT);
         }
         if offset > 0 {
             let host = self.buffer("inputs.host".into(), BufferKind::HostWrite, offset);
@@ -276,7 +275,8 @@ impl<'a> Lowering<'a> {
                 self.inputs.push(PlanInput { name: input.name.clone(), role: input.role, count, slice });
                 let size_bytes = size_bytes.next_multiple_of(ELEMENT_ALIGNMENT);
                 let slice = Slice { buffer: device, offset_bytes, size_bytes };
-                self.places[input.value.index()] = Some(Place { slice, record: None });
+                // All inputs are one record, so that a kernel with several of them takes one binding.
+                self.places[input.value.index()] = Some(Place { slice, record: Some(all(device)) });
             }
         }
         for output in &self.model.outputs {

@@ -2,8 +2,8 @@
 //!
 //! Gets the live ranges and sizes of a schedule's values, returns a slot for each and the slots' sizes. Two values share a slot only
 //! if one's last level lies before the other's first, so no dispatch finds an input and an output in one buffer (P5) and no
-//! sharing adds a level. Deterministic: values in the order of their first level, ties in the graph's order. Never looks at offsets: a
-//! value begins where its slot begins, since usage is tracked per whole buffer.
+//! sharing adds a level. Deterministic. Never looks at offsets: a value begins where its slot begins, since usage is tracked
+//! per whole buffer.
 
 /// A value that needs memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,30 +17,34 @@ pub struct Need {
 }
 
 /// The slot of each need, and the bytes of each slot.
+///
+/// Largest first: a slot then never grows, and a value takes the smallest slot that is free for all of its life. On live ranges
+/// alone, first come first served would be optimal; with sizes it lets small values settle in large slots.
 pub fn assign(needs: &[Need]) -> (Vec<usize>, Vec<u64>) {
     struct Slot {
         size_bytes: u64,
-        free_from: u32,
+        /// Live ranges of its values, by first level; they do not overlap.
+        taken: Vec<(u32, u32)>,
     }
     let mut order: Vec<usize> = (0..needs.len()).collect();
-    // Within a level the largest first, so that it finds the slot that fits it best.
-    order.sort_by_key(|at| (needs[*at].first, std::cmp::Reverse(needs[*at].size_bytes), *at));
+    order.sort_by_key(|at| (std::cmp::Reverse(needs[*at].size_bytes), needs[*at].first, *at));
     let mut slots: Vec<Slot> = Vec::new();
     let mut slot_of = vec![0; needs.len()];
     for at in order {
         let need = needs[at];
-        let free = || slots.iter().enumerate().filter(|(_, slot)| slot.free_from <= need.first);
-        // The smallest that is large enough; else the largest, which grows least; else a new one.
-        let fits =
-            free().filter(|(_, slot)| slot.size_bytes >= need.size_bytes).min_by_key(|(nth, s)| (s.size_bytes, *nth));
-        let grows = || free().max_by_key(|(nth, slot)| (slot.size_bytes, std::cmp::Reverse(*nth)));
-        let chosen = fits.or_else(grows).map(|(nth, _)| nth);
-        let nth = chosen.unwrap_or_else(|| {
-            slots.push(Slot { size_bytes: 0, free_from: 0 });
-            slots.len() - 1
+        // Where the need would stand among a slot's ranges, if it overlaps none of them.
+        let place = |slot: &Slot| {
+            let place = slot.taken.partition_point(|(first, _)| *first < need.first);
+            let before = place.checked_sub(1).is_none_or(|before| slot.taken[before].1 < need.first);
+            let after = slot.taken.get(place).is_none_or(|after| need.last < after.0);
+            (before && after).then_some(place)
+        };
+        let free = slots.iter().enumerate().filter_map(|(nth, slot)| Some((slot.size_bytes, nth, place(slot)?))).min();
+        let (nth, place) = free.map(|(_, nth, place)| (nth, place)).unwrap_or_else(|| {
+            slots.push(Slot { size_bytes: need.size_bytes, taken: Vec::new() });
+            (slots.len() - 1, 0)
         });
-        slots[nth].size_bytes = slots[nth].size_bytes.max(need.size_bytes);
-        slots[nth].free_from = need.last + 1;
+        slots[nth].taken.insert(place, (need.first, need.last));
         slot_of[at] = nth;
     }
     (slot_of, slots.into_iter().map(|slot| slot.size_bytes).collect())
@@ -62,8 +66,8 @@ mod tests {
     #[test]
     fn the_best_fitting_slot_is_taken() {
         let need = |size_bytes, first, last| Need { size_bytes, first, last };
-        let (slots, sizes) = assign(&[need(256, 0, 0), need(64, 0, 0), need(64, 1, 1), need(200, 1, 1)]);
-        assert_eq!(slots, [0, 1, 1, 0]);
+        let (slots, sizes) = assign(&[need(64, 0, 0), need(256, 0, 0), need(64, 1, 1), need(200, 1, 1)]);
+        assert_eq!(slots, [1, 0, 1, 0]);
         assert_eq!(sizes, [256, 64]);
     }
 }
