@@ -11,7 +11,7 @@ use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
 use crate::graph::Graph;
-use crate::kernel::KernelLib;
+use crate::kernel::{KernelLib, reflect};
 use crate::model::{self, Model, Request};
 use crate::plan::check::{CheckError, check};
 use crate::plan::{CheckedPlan, lower};
@@ -95,4 +95,80 @@ impl Compiler<'_> {
         let plan = check(plan).map_err(CompileError::Refused)?;
         Ok(Compiled { model, schedule, plan, lints })
     }
+}
+
+/// Why a plan file cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PlanFileError {
+    /// It is no plan file, or one of another version.
+    Format(String),
+    /// It was made for other weights.
+    OtherModel {
+        /// Fingerprint of the weights it was made for.
+        expected: String,
+        /// Fingerprint of the weights at hand.
+        found: String,
+    },
+    /// Its plan breaks promises.
+    Refused(Vec<CheckError>),
+    /// A kernel's text is not what the plan says of it.
+    Kernel {
+        /// The kernel.
+        kernel: String,
+        /// What differs.
+        reason: String,
+    },
+}
+
+impl fmt::Display for PlanFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Format(reason) => write!(f, "it is no plan of this program: {reason}"),
+            Self::OtherModel { expected, found } => {
+                write!(f, "it was made for the weights {expected}, these are {found}")
+            }
+            Self::Refused(errors) => {
+                f.write_str("its plan was refused")?;
+                errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
+            }
+            Self::Kernel { kernel, reason } => write!(f, "P1 at kernel `{kernel}`: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for PlanFileError {}
+
+/// Reads a plan file for a model's weights: verifies the plan and that every kernel's text does what the plan says it does.
+///
+/// # Errors
+/// If any of that does not hold.
+pub fn open_plan(text: &str, fingerprint: &str) -> Result<CheckedPlan, PlanFileError> {
+    let file = crate::plan::file::from_text(text).map_err(PlanFileError::Format)?;
+    if file.model != fingerprint {
+        return Err(PlanFileError::OtherModel { expected: file.model, found: fingerprint.to_owned() });
+    }
+    for (_, kernel) in file.plan.kernels.iter() {
+        check_kernel(kernel).map_err(|reason| PlanFileError::Kernel { kernel: kernel.label.clone(), reason })?;
+    }
+    check(file.plan).map_err(PlanFileError::Refused)
+}
+
+/// Compares what a plan says of a kernel with what naga finds in its text.
+fn check_kernel(kernel: &crate::plan::command::Kernel) -> Result<(), String> {
+    let found = reflect::reflect_text(&kernel.wgsl)?;
+    let same = |what: &str, says: &dyn fmt::Debug, is: &dyn fmt::Debug| match format!("{says:?}") == format!("{is:?}") {
+        true => Ok(()),
+        false => Err(format!("the plan says {what} {says:?}, the text has {is:?}")),
+    };
+    same("entry", &kernel.entry, &found.entry)?;
+    same("workgroup size", &kernel.workgroup_size, &found.workgroup_size)?;
+    same("workgroup bytes", &kernel.workgroup_bytes, &found.workgroup_bytes)?;
+    let says: Vec<(u32, bool)> = (0..).zip(kernel.bindings.iter().map(|binding| binding.writes)).collect();
+    let is: Vec<(u32, bool)> = found
+        .bindings
+        .iter()
+        .map(|binding| (binding.number, binding.declared_write || binding.access.writes))
+        .collect();
+    same("bindings that write", &says, &is)
 }

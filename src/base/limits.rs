@@ -88,7 +88,9 @@ impl Limits {
             has.max_invocations_per_workgroup.into(),
             wants.max_invocations_per_workgroup.into(),
         );
-        for (axis, (has, wants)) in ["x", "y", "z"].iter().zip(has.max_workgroup_size.iter().zip(wants.max_workgroup_size)) {
+        for (axis, (has, wants)) in
+            ["x", "y", "z"].iter().zip(has.max_workgroup_size.iter().zip(wants.max_workgroup_size))
+        {
             at_least(&format!("max_workgroup_size.{axis}"), (*has).into(), wants.into());
         }
         at_least(

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
 
 use crate::base::dtype::DType;
 use crate::tensor::Tensor;
@@ -174,6 +175,20 @@ impl Checkpoint {
             Bytes::Static(bytes) => bytes,
         };
         self.index.get(tensor).map(|info| &all[info.range.clone()])
+    }
+
+    /// A name for the weights: the first 64 bits of a SHA-256 over every name, shape and element type and over the ends of
+    /// each tensor's bytes. Two models that differ only in the middle of every tensor would share it; trained ones do not.
+    pub fn fingerprint(&self) -> String {
+        const END_BYTES: usize = 256;
+        let mut hasher = Sha256::new();
+        for (name, info) in &self.index.tensors {
+            hasher.update(format!("{name} {:?} {:?}\n", info.shape, info.dtype));
+            let bytes = self.bytes(name).unwrap_or_default();
+            hasher.update(&bytes[..bytes.len().min(END_BYTES)]);
+            hasher.update(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
+        }
+        hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A copy of a tensor, or nothing if it is absent or of a type that graphc does not read.

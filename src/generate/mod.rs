@@ -3,7 +3,9 @@
 //! Gets a session, a compiler and tokens; returns logits, row by row, and samples from them. A prompt of any length is cut into steps of
 //! a few sizes, the last one padded; padding belongs to no sequence and changes nothing. Never knows an architecture.
 
+pub mod batch;
 pub mod sample;
+pub mod state;
 pub mod text;
 
 use std::fmt;
@@ -45,6 +47,8 @@ pub enum GenerateError {
     },
     /// A graph whose outputs give no logits.
     NoLogits,
+    /// A call that the sequences at hand do not allow.
+    Sequence(String),
 }
 
 impl fmt::Display for GenerateError {
@@ -56,6 +60,7 @@ impl fmt::Display for GenerateError {
                 write!(f, "token {token} (number {at}, from 0) is not in the vocabulary of {vocabulary}")
             }
             Self::NoLogits => f.write_str("the graph has no output of role `logits`"),
+            Self::Sequence(reason) => f.write_str(reason),
         }
     }
 }

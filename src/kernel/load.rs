@@ -291,7 +291,8 @@ fn push(
 /// Makes a text's own binding read-only where the text only reads it: as `read_write` it would cost a barrier wherever the
 /// op stands.
 fn declare_read_only(lines: &mut [Line], port: &Name) -> Option<Diagnostic> {
-    let declares = |line: &&mut Line| line.text.contains("var<storage") && words(&line.text).any(|word| word == port.text);
+    let declares =
+        |line: &&mut Line| line.text.contains("var<storage") && words(&line.text).any(|word| word == port.text);
     let line = lines.iter_mut().find(declares)?;
     let lint = line.origin.map(|origin| {
         let column = line.text.find("read_write").unwrap_or(0);

@@ -6,9 +6,9 @@
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 use crate::base::diag::Diagnostic;
-use crate::base::span::Span;
-use crate::kernel::Access;
+use crate::base::span::{SourceId, Span};
 use crate::kernel::compose::Composed;
+use crate::kernel::{Access, Line};
 
 /// What naga found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,16 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
     }
     reflection.bindings.sort_by_key(|binding| binding.number);
     Ok(reflection)
+}
+
+/// Parses and validates a complete text whose author is not at hand, such as a plan file's.
+///
+/// # Errors
+/// What naga complains about, as one line.
+pub fn reflect_text(text: &str) -> Result<Reflection, String> {
+    let lines = text.lines().map(|line| Line { text: line.to_owned(), origin: None }).collect();
+    let nowhere = Span::new(SourceId::new(0), 0..0);
+    reflect(&Composed { lines }, nowhere).map_err(|diagnostic| diagnostic.message)
 }
 
 /// What kernels may use: WebGPU's own set, subgroups and 16-bit floats.

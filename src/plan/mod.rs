@@ -18,6 +18,7 @@
 
 pub mod check;
 pub mod command;
+pub mod file;
 pub mod lower;
 pub mod memory;
 pub mod print;
