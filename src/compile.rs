@@ -30,7 +30,7 @@ pub struct Compiler<'a> {
     pub index: &'a Index,
     /// What the device offers.
     pub limits: &'a Limits,
-    /// Paths of values to make outputs.
+    /// Paths of values to make outputs, as in `layer3.wkv`.
     pub keep: &'a [String],
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl Compiler<'_> {
-    /// Compiles for one step shape.
+    /// Compiles for one step shape: `model::build`, `schedule::build`, `lower::lay_out`, `lower::lower`, `check`.
     ///
     /// # Errors
     /// Everything that is wrong with the graph, or what the checker refuses.

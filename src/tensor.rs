@@ -37,7 +37,7 @@ impl Tensor {
     }
 }
 
-/// Little-endian bytes of any element type as `f32`.
+/// Little-endian bytes of any element type as `f32`; bytes at the end that make no whole element are left out.
 pub fn to_f32(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     let halves = || bytes.as_chunks::<2>().0.iter().copied();
     let words = || bytes.as_chunks::<4>().0.iter().copied();
@@ -56,7 +56,7 @@ pub struct Difference {
     pub max: f32,
     /// Index of the element where it is.
     pub at: usize,
-    /// Root of the mean square.
+    /// Root of the mean square of all differences.
     pub rms: f32,
 }
 

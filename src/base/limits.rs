@@ -16,13 +16,13 @@ pub struct Limits {
     pub max_storage_buffers_per_dispatch: u32,
     /// What binding offsets must be multiples of, in bytes.
     pub min_storage_buffer_offset_alignment: u32,
-    /// Workgroups in each direction.
+    /// Workgroups that a dispatch may have in each direction.
     pub max_workgroups_per_dimension: u32,
     /// Threads of a workgroup.
     pub max_invocations_per_workgroup: u32,
     /// Threads of a workgroup in x, y and z.
     pub max_workgroup_size: [u32; 3],
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory that a kernel may use.
     pub max_workgroup_storage_bytes: u32,
     /// Whether kernels may use subgroup operations.
     pub subgroups: bool,
@@ -31,7 +31,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What every WebGPU implementation offers.
+    /// What every WebGPU implementation offers: the default limits of the specification (WebGPU, "Limits"), no
+    /// subgroups.
     pub fn webgpu() -> Self {
         Self {
             max_storage_buffer_binding_bytes: 128 << 20,

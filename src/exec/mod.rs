@@ -100,7 +100,7 @@ pub struct DeviceInfo {
     pub kind: String,
     /// What it offers.
     pub limits: Limits,
-    /// Its features, by name.
+    /// All its features by wgpu's names, for readers; the planner sees `limits` alone.
     pub features: Vec<String>,
 }
 
@@ -142,7 +142,7 @@ fn transposed(bytes: &[u8], rows: u64, columns: u64, element_bytes: u64) -> Vec<
     out
 }
 
-/// Called while weights are uploaded, with bytes done and bytes in all.
+/// Called while weights are uploaded, with the bytes of weights done and the bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Opens sessions on one device.
@@ -165,7 +165,7 @@ pub trait Executor {
     ) -> Result<Self::Session, ExecError>;
 }
 
-/// Index of a prepared plan in its session.
+/// Index of a prepared plan in the session that prepared it; another session's means nothing, or panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlanId(pub usize);
 
@@ -176,7 +176,7 @@ pub struct Ticket(pub u64);
 /// How many steps may be in flight: each has its own host-visible buffers (P10).
 pub const STEPS_IN_FLIGHT: usize = 2;
 
-/// What the host gives a step: the elements of each role.
+/// What the host gives a step: the elements of each role, whose meaning and shape [`InputRole`] says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
     roles: Vec<(InputRole, Vec<u32>)>,
@@ -242,7 +242,11 @@ pub trait Session {
     /// Writes the inputs and submits the step, without waiting for it; then records the next one.
     ///
     /// # Errors
-    /// If the inputs do not fit, a command is not allowed (when validating), or the device fails.
+    /// If the inputs do not fit (then nothing was submitted), a command is not allowed (when validating), or
+    /// the device fails.
+    ///
+    /// # Panics
+    /// If the session has prepared no such plan.
     fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError>;
 
     /// Waits for the step and returns its outputs.
@@ -251,19 +255,27 @@ pub trait Session {
     /// If the device fails, or the outputs were fetched or discarded before.
     fn outputs(&mut self, ticket: Ticket) -> Result<Outputs, ExecError>;
 
-    /// Waits for all steps and returns one row of a state buffer.
+    /// Waits for all steps and returns one row of a state buffer: a tensor of its `row_shape`. `buffer` is an index
+    /// into [`StateLayout::buffers`], `row` is below the buffer's `rows`.
     ///
     /// # Errors
     /// If the device fails.
+    ///
+    /// # Panics
+    /// Perhaps, if there is no such row; an executor may return an error instead.
     fn read_state(&mut self, buffer: u32, row: u64) -> Result<Tensor, ExecError>;
 
-    /// Waits for all steps and writes one row of a state buffer; `row_bytes` is exactly one row.
+    /// Writes one row of a state buffer, after all steps submitted so far and before all later ones. `row_bytes` are
+    /// the [`row_bytes`](crate::plan::weights::StateBuffer::row_bytes) of one row, little-endian.
     ///
     /// # Errors
     /// If the device fails.
+    ///
+    /// # Panics
+    /// Perhaps, if there is no such row or the bytes are not one; an executor may return an error instead.
     fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError>;
 
-    /// CPU time spent in recording and submitting steps so far, in nanoseconds, and the number of steps.
+    /// What all steps so far have cost the CPU; waiting is not counted.
     fn cpu_cost(&self) -> CpuCost;
 }
 

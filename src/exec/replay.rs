@@ -1,4 +1,4 @@
-//! Walks a checked plan and calls a [`Recorder`] for each command: the only place that matches on commands.
+//! Walks a checked plan and calls a [`Recorder`] for each command, so that recording branches on commands here alone.
 //!
 //! Gets a plan and a recorder, returns what the recorder fails with. Calls come in the plan's order: for each level its
 //! barrier, if any, then its commands; the leaving barrier last. With a [`Tracker`], every command is first

@@ -90,7 +90,12 @@ pub struct Decoder<'a, S> {
 }
 
 impl<'a, S: Session> Decoder<'a, S> {
-    /// A decoder on a fresh session. `step_tokens` are the step sizes to use, ascending, the first of them 1 for speed, though any works.
+    /// A decoder on a fresh session, whose weights and state are laid out as `compiler`'s plans expect. `step_tokens`
+    /// are the step sizes to use, ascending; decoding uses the first, which is best 1. `vocabulary` is `V`: tokens are
+    /// below it.
+    ///
+    /// # Panics
+    /// If there are no step sizes, or they do not ascend.
     pub fn new(session: S, compiler: Compiler<'a>, step_tokens: Vec<u32>, vocabulary: u64) -> Self {
         assert!(!step_tokens.is_empty() && step_tokens.is_sorted(), "step sizes ascend");
         Self { session, compiler, plans: Vec::new(), step_tokens, vocabulary }
@@ -125,7 +130,8 @@ impl<'a, S: Session> Decoder<'a, S> {
         Ok(id)
     }
 
-    /// Runs tokens after those run before. Returns the wanted rows of logits, and the outputs of the last step.
+    /// Runs tokens after those run before. Returns the wanted rows of logits, `V` numbers each, in the order of the
+    /// tokens; and the outputs of the last step, padding rows included.
     ///
     /// # Errors
     /// If a token is out of range, a plan cannot be made, or the device fails.

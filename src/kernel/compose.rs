@@ -1,10 +1,11 @@
 //! Writes a kernel's final text: bindings and accessors for the storage formats at hand, constants as numbers.
 //!
 //! Gets a [`Template`] and what each port is bound to, returns complete WGSL with a map back to the files. Accessors:
-//! `load_PORT(i)` is element `i`; `load_PORT2(i)`, `load_PORT4(i)` and `load_PORT8(i)` are elements `2i`, `4i` and `8i` and those after as
-//! `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>`; `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that
-//! the text calls are written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls
-//! `load_PORT8` on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
+//! `load_PORT(i)` is element `i`; `load_PORT2(i)`, `load_PORT4(i)` and `load_PORT8(i)` are the 2, 4 and 8 elements from
+//! `2i`, `4i` and `8i` on, as `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>` (of `u32` where the port is `u32`, which has
+//! no `8`); `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that the text calls are
+//! written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls `load_PORT8`
+//! on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
 //! writes to a bare array. Never decides formats, offsets or which ports share a binding.
 
 use std::fmt::Write;
@@ -55,7 +56,8 @@ impl Composed {
     }
 }
 
-/// Composes the text of `template`; `consts` gives every override its value as WGSL.
+/// Composes the text of `template`. `ports` are in the order of the template's; `consts` gives every override its value
+/// as WGSL, as in `("C", "256u")`.
 pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)]) -> Composed {
     let mut directives = Vec::new();
     let mut body = Vec::new();

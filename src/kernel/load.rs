@@ -60,7 +60,9 @@ enum ConstSyntax {
     Required,
 }
 
-/// Loads all kernels among `files` (paths relative to the shader folder). Returns what is right, and what is wrong.
+/// Loads all kernels among `files`: paths relative to the shader folder, with `/` between their parts, and texts. Every
+/// text is added to `sources` as `shaders/PATH`. Returns the kernels that are right, and a diagnostic for everything
+/// that is wrong.
 pub fn load(sources: &mut SourceMap, files: &[(String, String)]) -> (KernelLib, Vec<Diagnostic>) {
     let ids: BTreeMap<&str, SourceId> = files
         .iter()

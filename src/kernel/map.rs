@@ -23,14 +23,14 @@ const MAX_X: u64 = 32768;
 pub struct MapKernel {
     /// The text; its ports are the operands, then the result.
     pub template: Template,
-    /// Workgroups.
+    /// Workgroups in x, y, z.
     pub workgroups: [u64; 3],
 }
 
-/// The shape to which `shapes` broadcast together, or the first two that clash.
+/// The shape to which `shapes` broadcast together, as NumPy has it.
 ///
 /// # Errors
-/// The indices of two shapes that do not broadcast.
+/// The indices into `shapes` of the first two that do not.
 pub fn broadcast(shapes: &[&[u64]]) -> Result<Vec<u64>, (usize, usize)> {
     let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
     let mut out = vec![1; rank];
@@ -54,8 +54,8 @@ pub fn broadcast(shapes: &[&[u64]]) -> Result<Vec<u64>, (usize, usize)> {
 /// Name of the result's port.
 pub const RESULT: &str = "map_result";
 
-/// Builds the kernel of a map. `operands` are names and shapes that broadcast to `shape`; `start` is where the expression's characters
-/// begin in its source.
+/// Builds the kernel of a map. `expr` stands in `source`; `operands` are the names and shapes of what it uses, in the
+/// order of the kernel's ports, and broadcast to `shape`.
 ///
 /// # Errors
 /// What naga says about the expression, at its place in the graph.

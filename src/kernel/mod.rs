@@ -1,9 +1,9 @@
 //! Kernels: WGSL with a manifest, as data.
 //!
-//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`KernelLib::load`]), returns kernels whose ports, constants and accesses are known.
-//! What holds then: every kernel's text parses and validates by itself, each port of the manifest is reached by the
-//! text and each access is what naga's analysis found, never what somebody declared. [`compose`] writes the final text for
-//! given storage formats and constants. Never knows which kernels there are or what they compute.
+//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`load`]), returns kernels whose ports, constants and accesses are
+//! known. What holds then: every kernel's text parses and validates by itself, each port of the manifest is reached by
+//! the text and each access is what naga's analysis found, never what somebody declared. [`compose`] writes the final
+//! text for given storage formats and constants. Never knows which kernels there are or what they compute.
 
 pub mod compose;
 mod load;
@@ -97,7 +97,7 @@ pub enum ConstValue {
 pub struct Variant {
     /// When it may be taken: over the kernel's dims and constants, and what the device offers.
     pub when: Option<Spanned>,
-    /// Workgroups in x, y, z.
+    /// Workgroups in x, y, z, one to three of them; those left out are 1.
     pub dispatch: Vec<Spanned>,
     /// The text.
     pub template: Template,
@@ -161,9 +161,9 @@ pub struct LineOrigin {
 /// How a text reaches a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortUse {
-    /// Widths of the `load_PORT…` accessors it calls.
+    /// Widths of the `load_PORT…` accessors it calls, in elements, ascending: among 1, 2, 4 and 8.
     pub loads: Vec<u32>,
-    /// Widths of the `store_PORT…` accessors it calls.
+    /// Widths of the `store_PORT…` accessors it calls, in elements, ascending: among 1, 2 and 4.
     pub stores: Vec<u32>,
     /// Set if the text declares the port's storage itself.
     pub own: Option<OwnBinding>,
@@ -189,7 +189,7 @@ pub struct Access {
     pub writes: bool,
 }
 
-/// Whether an expression uses only these names.
+/// The first name in an expression that is not known, if any.
 pub(crate) fn unknown_name<'a>(expr: &'a Expr, known: &dyn Fn(&str) -> bool) -> Option<&'a str> {
     expr.names().into_iter().find(|name| !known(name))
 }

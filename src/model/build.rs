@@ -32,11 +32,12 @@ pub struct Request<'a> {
     pub shape: StepShape,
     /// What the device offers, for the guards of kernel variants.
     pub limits: &'a Limits,
-    /// Paths of values to make outputs.
+    /// Paths of values to make outputs, as in `layer3.wkv`.
     pub keep: &'a [String],
 }
 
-/// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints.
+/// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints. The checkpoint's layout
+/// is the first of the graph's in which every weight has the shape that the graph states.
 ///
 /// # Errors
 /// Everything that is wrong with the graph, as it stands for this checkpoint.

@@ -32,7 +32,8 @@ const ELEMENT_ALIGNMENT: u64 = 16;
 /// What a record's size is a multiple of: the coarsest alignment that WebGPU allows for a binding's offset.
 const RECORD_ALIGNMENT: u64 = 256;
 
-/// Lays out the weights that a model uses. Equal for all step shapes of a graph and checkpoint.
+/// Lays out the weights that a model uses: small ones packed, a record per layer; large ones in a buffer each. Equal
+/// for all step shapes of a graph and checkpoint, unless the graph asks about the step in an `If`.
 pub fn lay_out(model: &Model) -> WeightLayout {
     struct Weight<'a> {
         tensor: &'a str,
@@ -115,7 +116,9 @@ pub fn lay_out(model: &Model) -> WeightLayout {
     layout
 }
 
-/// Lowers a schedule.
+/// Lowers a schedule to a plan that only [`check`](crate::plan::check::check) stands between and an executor.
+///
+/// `weights` is [`lay_out`]'s for this model, or that of another step shape of the same graph and checkpoint.
 ///
 /// # Errors
 /// If a kernel's text does not validate with the storage formats and constants at hand.

@@ -1,12 +1,13 @@
 //! The plan: every command of one step, every transition, every byte, and nothing that needs anything else to run but
 //! inputs and weights.
 //!
-//! Gets a schedule and limits ([`lower`]), returns a [`Plan`]; [`check`] turns it into a [`CheckedPlan`], of
-//! which P1 to P10 hold:
+//! Gets a schedule and limits ([`lower::lower`]), returns a [`Plan`]; [`check::check`] turns it into a [`CheckedPlan`],
+//! of which P1 to P10 hold:
 //!
 //! - P1 every id is in range. P2 every slice lies in its buffer and meets the device's alignment and size limits.
 //! - P3 at each command, the tracked usage of every buffer contains the usage the command needs.
-//! - P4 if one of two consecutive uses writes, a transition stands between them, even when the usage is equal.
+//! - P4 if one of two consecutive uses writes, a transition stands between them, even when the usage is equal. And no
+//!   transition stands without need.
 //! - P5 one dispatch never binds a buffer through two bindings of which one writes.
 //! - P6 values alive together never overlap. P7 nothing is read before it is written, uploaded or carried over.
 //! - P8 each buffer leaves the plan in the usage it entered with, so that plans can follow each other in any order.
@@ -42,15 +43,15 @@ pub const PLAN_VERSION: u32 = 1;
 pub struct ValuePlace {
     /// Its path, as in `layer3.wkv`.
     pub path: String,
-    /// Element type and shape.
+    /// Element type.
     pub dtype: crate::base::dtype::DType,
     /// Shape, outermost axis first.
     pub shape: Vec<u64>,
     /// The slot it lives in, from its first byte on.
     pub buffer: BufferId,
-    /// Bytes it occupies.
+    /// Bytes it occupies: those of its shape, rounded up to whole words and to the widest element that a kernel loads.
     pub size_bytes: u64,
-    /// The level that writes it.
+    /// The level that writes it, counted from 0.
     pub first_level: u32,
     /// The last level that uses it.
     pub last_level: u32,

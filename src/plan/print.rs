@@ -237,7 +237,7 @@ pub fn summary(plan: &Plan) -> String {
     out
 }
 
-/// A kernel's complete text, for those who want to see what the compiler wrote.
+/// A kernel's complete text by its index in the plan, for those who want to see what the compiler wrote.
 pub fn kernel(plan: &Plan, index: u32) -> Option<&str> {
     plan.kernels.get(Id::new(index)).map(|kernel| kernel.wgsl.as_str())
 }

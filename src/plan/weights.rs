@@ -1,8 +1,8 @@
 //! Where weights and state lie in a session's memory.
 //!
-//! Gets nothing by itself ([`lower`](crate::plan::lower) makes these from a model); returns buffers and the pieces in them.
-//! All plans of a session share one weight layout, named by a hash, and one state layout. Weights never change, so
-//! they need no transitions. Never reads a checkpoint.
+//! Gets nothing by itself ([`lay_out`](crate::plan::lower::lay_out) and [`lower`](crate::plan::lower::lower) make these
+//! from a model); returns buffers and the pieces in them. All plans of a session share one weight layout, named by a
+//! hash, and one state layout. Weights never change, so they need no transitions. Never reads a checkpoint.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ pub struct WeightLayout {
 /// A buffer of weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightBuffer {
-    /// Name to print.
+    /// Name to print and to give the GPU object.
     pub label: String,
     /// Size in bytes, a multiple of four.
     pub size_bytes: u64,

@@ -1,0 +1,91 @@
+//! Runs tokens of the built-in model on the wgpu executor: a prompt in one step, then one step a token.
+//!
+//! ```sh
+//! cargo run --release --example run_tokens -- "Once upon a time"
+//! ```
+//!
+//! Needs a device of Vulkan, Metal or DX12; a software driver will do. The built-in model's tokens are bytes; token 0
+//! begins a text and ends it. `graphc::generate::Decoder` does the same for prompts of any length, in steps of a few
+//! sizes.
+
+use std::error::Error;
+use std::io::Write;
+
+use graphc::base::role::{InputRole, OutputRole};
+use graphc::base::{diag, span::SourceMap, step::StepShape};
+use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use graphc::exec::{Executor, Inputs, PlanId, Session, Weights};
+use graphc::generate::sample::argmax;
+use graphc::{checkpoint::Checkpoint, compile::Compiler, graph, kernel, sources};
+
+/// Tokens to generate.
+const COUNT: usize = 80;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let prompt = std::env::args().nth(1).unwrap_or_else(|| "Once upon a time".to_owned());
+    let mut tokens = vec![0];
+    tokens.extend(prompt.bytes().map(u32::from));
+
+    // What is compiled: a checkpoint, kernels, a graph.
+    let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL)?;
+    let mut texts = SourceMap::new();
+    let (kernels, wrong) = kernel::load(&mut texts, &sources::shaders(None)?);
+    if !wrong.is_empty() {
+        return Err(diag::render(&wrong, &texts).into());
+    }
+    let (path, text) = sources::graphs(None)?.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("built in");
+    let source = texts.add(path, text);
+    let graph = graph::parse(&texts, source).map_err(|wrong| diag::render(&wrong, &texts))?;
+
+    // What it is compiled for: the device's limits and two sizes of a step. A plan is compiled once and replayed.
+    let options = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
+    let executor = WgpuExecutor::new(&options, None)?;
+    let compiler = Compiler {
+        graph: &graph,
+        kernels: &kernels,
+        sources: &texts,
+        index: checkpoint.index(),
+        limits: &executor.device().limits,
+        keep: &[],
+    };
+    let shape = |tokens| StepShape { tokens, sequences: 1, rows: 1, capacity: 1 };
+    let prefill = compiler.compile(shape(tokens.len() as u32))?.plan;
+    let decode = compiler.compile(shape(1))?.plan;
+
+    // A session holds the weights and the state. Both plans expect them at the same places.
+    let weights = Weights { layout: &decode.weights, checkpoint: &checkpoint };
+    let mut session = executor.open(&weights, &decode.state, &mut |_, _| ())?;
+    // The larger plan first: the smaller one then finds all the memory it needs in the session's pool.
+    let prefill = session.prepare(prefill)?;
+    let decode = session.prepare(decode)?;
+
+    let mut token = step(&mut session, prefill, &tokens)?;
+    let mut stdout = std::io::stdout().lock();
+    write!(stdout, "{prompt}")?;
+    for _ in 0..COUNT {
+        if token == 0 {
+            break;
+        }
+        stdout.write_all(&[token as u8])?;
+        stdout.flush()?;
+        token = step(&mut session, decode, &[token])?;
+    }
+    writeln!(stdout)?;
+    Ok(())
+}
+
+/// Runs one step of one sequence; returns the likeliest next token.
+fn step(session: &mut impl Session, plan: PlanId, tokens: &[u32]) -> Result<u32, Box<dyn Error>> {
+    let count = tokens.len() as u32;
+    let inputs = Inputs::new()
+        .with(InputRole::TokenIds, tokens.to_vec())
+        // Sequence 0 owns tokens 0 to `count`, and row 0 of the state.
+        .with(InputRole::SequenceOffsets, vec![0, count])
+        .with(InputRole::StateRows, vec![0])
+        // Logits are wanted of the last token alone.
+        .with(InputRole::OutputRows, vec![count - 1]);
+    let ticket = session.step(plan, &inputs)?;
+    let outputs = session.outputs(ticket)?;
+    let logits = outputs.role(OutputRole::Logits).ok_or("the graph has no logits")?;
+    Ok(argmax(&logits.to_f32()))
+}
