@@ -58,7 +58,9 @@ pub enum CompileError {
         /// The same as data.
         diagnostics: Vec<Diagnostic>,
     },
-    /// The plan breaks promises: the device is too small for it, or a stage has a bug.
+    /// The device is too small.
+    TooSmall(Vec<String>),
+    /// The plan breaks promises: a stage has a bug.
     Refused(Vec<CheckError>),
 }
 
@@ -66,6 +68,9 @@ impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong { rendered, .. } => f.write_str(rendered.trim_end()),
+            Self::TooSmall(missing) => {
+                write!(f, "the device is too small for this step: {}", missing.join("; "))
+            }
             Self::Refused(errors) => {
                 f.write_str("the plan was refused")?;
                 errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
@@ -92,6 +97,10 @@ impl Compiler<'_> {
         let schedule = schedule::build(&model).map_err(wrong)?;
         let weights = lower::lay_out(&model);
         let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights).map_err(wrong)?;
+        let missing = self.limits.missing_for(&plan.limits);
+        if !missing.is_empty() {
+            return Err(CompileError::TooSmall(missing));
+        }
         let plan = check(plan).map_err(CompileError::Refused)?;
         Ok(Compiled { model, schedule, plan, lints })
     }

@@ -9,7 +9,7 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
-use crate::cli::Failure;
+use crate::cli::{Failure, print_result};
 use crate::compile::{CompileError, Compiler};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
@@ -32,8 +32,7 @@ pub(super) fn run(args: CheckArgs) -> Result<(), Failure> {
     let checkpoint = match &args.weights {
         Some(path) => Checkpoint::open(path),
         None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }
-    .map_err(Failure::environment)?;
+    }?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let mut graphs = 0;
@@ -56,7 +55,8 @@ pub(super) fn run(args: CheckArgs) -> Result<(), Failure> {
     for refusal in &refused {
         eprintln!("error: {refusal}");
     }
-    println!("{graphs} graphs, {} kernels: {errors} errors, {lints} lints", kernels.iter().count());
+    let kernels = kernels.iter().count();
+    print_result(&format!("{graphs} graphs, {kernels} kernels: {errors} errors, {lints} lints\n"))?;
     if errors > 0 { Err(Failure::Diagnostics(String::new())) } else { Ok(()) }
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::base::diag;
 use crate::base::limits::Limits;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, input};
+use crate::cli::{Failure, Format, ModelArgs, input, print_result};
 use crate::compile::{Compiled, Compiler};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -59,8 +59,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
             Format::Text => graph::print(&input.graph),
             Format::Json => json(&input.graph),
         };
-        print!("{text}");
-        return Ok(());
+        return print_result(&text);
     }
     let compiler = Compiler {
         graph: &input.graph,
@@ -74,8 +73,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };
     let compiled = compiler.compile(shape)?;
     eprint!("{}", diag::render(&compiled.lints, &input.sources));
-    print!("{}", emit(&compiled, args.emit, args.format));
-    Ok(())
+    print_result(&emit(&compiled, args.emit, args.format))
 }
 
 fn emit(compiled: &Compiled, emit: Emit, format: Format) -> String {

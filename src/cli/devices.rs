@@ -1,8 +1,10 @@
 //! `graphc devices`: what is there, and which executors can use it.
 
+use std::fmt::Write;
+
 use clap::Args;
 
-use crate::cli::{Failure, Format};
+use crate::cli::{Failure, Format, print_result};
 use crate::exec::DeviceInfo;
 use crate::exec::hal::{HalOptions, VulkanExecutor};
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -31,40 +33,46 @@ pub(super) fn run(args: DevicesArgs) -> Result<(), Failure> {
             None => devices.push((device, vec!["wgpu"])),
         }
     }
+    let mut out = String::new();
     match args.format {
         Format::Json => {
             let list: Vec<serde_json::Value> = devices
                 .iter()
                 .map(|(device, executors)| serde_json::json!({ "device": device, "executors": executors }))
                 .collect();
-            println!("{}", serde_json::to_string_pretty(&list).expect("devices are plain data"));
+            let _ = writeln!(out, "{}", serde_json::to_string_pretty(&list).expect("devices are plain data"));
         }
         Format::Text if devices.is_empty() => {
-            println!("no devices: install a Vulkan driver; Debian's `mesa-vulkan-drivers` has one that needs no GPU");
+            let _ = writeln!(
+                out,
+                "no devices: install a Vulkan driver; Debian's `mesa-vulkan-drivers` has one that needs no GPU"
+            );
         }
-        Format::Text => devices.iter().for_each(|(device, executors)| print_device(device, executors)),
+        Format::Text => devices.iter().for_each(|(device, executors)| print_device(&mut out, device, executors)),
     }
-    Ok(())
+    print_result(&out)
 }
 
-fn print_device(device: &DeviceInfo, executors: &[&str]) {
+fn print_device(out: &mut String, device: &DeviceInfo, executors: &[&str]) {
     let limits = &device.limits;
-    println!("{}", device.name);
-    println!("  kind        {} ({})", device.kind, device.api);
-    println!("  driver      {}", device.driver);
-    println!("  executors   {}", executors.join(", "));
-    println!(
+    let _ = writeln!(out, "{}", device.name);
+    let _ = writeln!(out, "  kind        {} ({})", device.kind, device.api);
+    let _ = writeln!(out, "  driver      {}", device.driver);
+    let _ = writeln!(out, "  executors   {}", executors.join(", "));
+    let _ = writeln!(
+        out,
         "  bindings    {} storage buffers of {} MiB, offsets by {} bytes",
         limits.max_storage_buffers_per_dispatch,
         limits.max_storage_buffer_binding_bytes >> 20,
         limits.min_storage_buffer_offset_alignment
     );
-    println!(
+    let _ = writeln!(
+        out,
         "  workgroups  {} threads, {} KiB, subgroups of {}",
         limits.max_invocations_per_workgroup,
         limits.max_workgroup_storage_bytes >> 10,
         if limits.subgroups { limits.min_subgroup_size.to_string() } else { "none".into() }
     );
     let relevant = device.features.iter().filter(|feature| RELEVANT.contains(&feature.as_str()));
-    println!("  features    {}", relevant.cloned().collect::<Vec<_>>().join(", "));
+    let _ = writeln!(out, "  features    {}", relevant.cloned().collect::<Vec<_>>().join(", "));
 }

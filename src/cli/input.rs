@@ -27,8 +27,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     let checkpoint = match &args.weights {
         Some(path) => Checkpoint::open(path),
         None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }
-    .map_err(Failure::environment)?;
+    }?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());

@@ -23,6 +23,11 @@ impl Log for Sink {
         let text = record.args().to_string();
         let is_layer = record.target().starts_with("wgpu_hal::vulkan::instance");
         // Lines that begin with a tab continue a message with the objects concerned.
+        if record.level() == Level::Warn && text.contains("unable to find layer") {
+            eprintln!(
+                "validation layers are not installed (Debian: vulkan-validationlayers): usages are tracked all the same"
+            );
+        }
         if !is_layer || record.level() != Level::Error || text.contains(FALSE_REPORT) || text.starts_with('\t') {
             return;
         }

@@ -76,6 +76,15 @@ impl Failure {
     }
 }
 
+impl From<crate::checkpoint::CheckpointError> for Failure {
+    fn from(error: crate::checkpoint::CheckpointError) -> Self {
+        match error {
+            crate::checkpoint::CheckpointError::Format { .. } => Self::Diagnostics(format!("error: {error}\n")),
+            other => Self::environment(other),
+        }
+    }
+}
+
 impl From<crate::sources::ReadError> for Failure {
     fn from(error: crate::sources::ReadError) -> Self {
         Self::environment(error)
@@ -96,7 +105,7 @@ impl From<crate::compile::CompileError> for Failure {
     fn from(error: crate::compile::CompileError) -> Self {
         match error {
             crate::compile::CompileError::Wrong { rendered, .. } => Self::Diagnostics(rendered),
-            refused @ crate::compile::CompileError::Refused(_) => Self::Diagnostics(format!("error: {refused}\n")),
+            other => Self::Diagnostics(format!("error: {other}\n")),
         }
     }
 }
@@ -108,6 +117,18 @@ impl From<crate::generate::GenerateError> for Failure {
             crate::generate::GenerateError::Exec(error) => error.into(),
             other => Self::Diagnostics(format!("error: {other}\n")),
         }
+    }
+}
+
+/// Prints a result. Whoever closes the pipe early has seen enough: that is no failure of the program's.
+fn print_result(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Environment(format!("cannot write to the standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::base::diag::Diagnostic;
 use crate::base::raw::{Entries, Name, Raw, Reader};
+use crate::base::role::OutputRole;
 use crate::base::span::{SourceId, SourceMap};
 use crate::graph::syntax::{
     ArgSyntax, DetectSyntax, DimSyntax, GraphSyntax, InputSyntax, LayoutSyntax, NodeSyntax, OutputSyntax, StateSyntax,
@@ -112,6 +113,10 @@ fn outputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Output> {
     let mut outputs: Vec<Output> = Vec::new();
     for (name, raw) in reader.entries(entries, "output") {
         let Some(OutputSyntax(role)) = reader.node(raw) else { continue };
+        if role == OutputRole::Kept {
+            let message = "role `kept` is for values named with `--keep`, not for graphs";
+            reader.diagnostics.push(Diagnostic::error(name.span, message));
+        }
         if let Some(other) = outputs.iter().find(|other| other.role == role) {
             let found = Diagnostic::error(name.span, format!("role `{role}` is given to two outputs"));
             reader.diagnostics.push(found.also(other.name.span, "first given here"));

@@ -195,8 +195,14 @@ fn load_plain(name: &str, dtype: DType, load: u32, width: u32) -> (String, Strin
             _ => format!("word_{name}(i * {words}u + {word}u)"),
         })
         .collect();
-    let value =
-        if words == 1 { format!("return {};", parts[0]) } else { format!("return {ty}({});", parts.join(", ")) };
+    let value = match (words, load, width) {
+        (1, ..) => format!("return {};", parts[0]),
+        // A matrix is made of columns or of scalars, not of halves of columns.
+        (_, 8, 2) => {
+            format!("return {ty}(vec4<f32>({}, {}), vec4<f32>({}, {}));", parts[0], parts[1], parts[2], parts[3])
+        }
+        _ => format!("return {ty}({});", parts.join(", ")),
+    };
     (suffix(load), ty, value)
 }
 

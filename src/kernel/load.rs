@@ -204,6 +204,13 @@ impl<'a> Loader<'a> {
 
     /// Composes the text once with every port writable and asks naga what it does with each.
     fn analyse(&self, template: &mut Template, ports: &[PortDef], asked: Span, diagnostics: &mut Vec<Diagnostic>) {
+        let unfit =
+            ports.iter().zip(&template.ports).filter_map(|(port, used)| unfit_accessor(port, used, port.dtype?));
+        let before = diagnostics.len();
+        diagnostics.extend(unfit);
+        if diagnostics.len() > before {
+            return;
+        }
         let bindings: Vec<PortBinding> = ports
             .iter()
             .zip(0u32..)
@@ -387,7 +394,24 @@ fn check(kernel: &KernelDef, span: Span) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// Ports whose storage a text cannot serve: its own bindings must count from 0, and halves are stored in pairs.
+/// An accessor that a port's element type does not have.
+fn unfit_accessor(port: &PortDef, used: &PortUse, dtype: DType) -> Option<Diagnostic> {
+    let name = &port.name.text;
+    match dtype {
+        DType::F16 | DType::Bf16 if used.stores.contains(&1) => {
+            let message = format!("`store_{name}` writes single elements of `{name}`, which is stored in pairs");
+            let note = format!("use `store_{name}2` or `store_{name}4`: a store fills whole 32-bit words");
+            Some(Diagnostic::error(port.name.span, message).note(note))
+        }
+        DType::U32 if used.loads.contains(&8) => {
+            let message = format!("`load_{name}8` gives a matrix, and matrices hold floats; `{name}` is u32");
+            Some(Diagnostic::error(port.name.span, message).note(format!("use `load_{name}4`")))
+        }
+        _ => None,
+    }
+}
+
+/// Bindings that a text declares itself must count from 0, so that all bindings of a kernel are `0..len`.
 fn check_storage(kernel: &KernelDef, variant: &Variant) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let used = || kernel.ports.iter().zip(&variant.template.ports);
@@ -398,16 +422,6 @@ fn check_storage(kernel: &KernelDef, variant: &Variant) -> Vec<Diagnostic> {
             let message = format!("`{}` has binding {number}, expected {expected}", port.name.text);
             let note = "bindings that a text declares itself are numbered from 0 without gaps";
             diagnostics.push(Diagnostic::error(port.name.span, message).note(note));
-        }
-    }
-    for (port, used) in used() {
-        if matches!(port.dtype, Some(DType::F16 | DType::Bf16)) && used.stores.contains(&1) {
-            let name = &port.name.text;
-            let message = format!("`store_{name}` writes single elements of `{name}`, which is stored in pairs");
-            diagnostics.push(
-                Diagnostic::error(port.name.span, message)
-                    .note(format!("use `store_{name}2` or `store_{name}4`: a store fills whole 32-bit words")),
-            );
         }
     }
     diagnostics

@@ -106,12 +106,9 @@ pub fn reflect_text(text: &str) -> Result<Reflection, String> {
     reflect(&Composed { lines }, nowhere).map_err(|diagnostic| diagnostic.message)
 }
 
-/// What kernels may use: WebGPU's own set, subgroups and 16-bit floats.
+/// What kernels may use: WebGPU's own set and subgroups, which is what executors turn on. Halves are unpacked into f32.
 fn capabilities() -> Capabilities {
-    Capabilities::SUBGROUP
-        | Capabilities::SUBGROUP_BARRIER
-        | Capabilities::SHADER_FLOAT16
-        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+    Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER | Capabilities::SHADER_FLOAT16_IN_FLOAT32
 }
 
 /// naga's complaint, moved from the composed text to the files it came from.

@@ -254,7 +254,18 @@ impl<'a> Builder<'a> {
             };
             let shape: Option<Vec<u64>> = state.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
             let (Some(count), Some(shape)) = (count, shape) else { continue };
-            for at in 0..count.min(MAX_OPS as u64) {
+            if count > MAX_OPS as u64 {
+                let message = format!("state `{}` has {count} tensors, more than {MAX_OPS}", state.name.text);
+                self.report(Diagnostic::error(state.name.span, message));
+                continue;
+            }
+            if shape.first() != Some(&u64::from(self.request.shape.capacity)) {
+                let message = format!("state `{}` has shape {shape:?}", state.name.text);
+                let note = "its first axis is the sequences of the session: a dim of kind `Capacity`";
+                self.report(Diagnostic::error(state.name.span, message).note(note));
+                continue;
+            }
+            for at in 0..count {
                 let suffix = if state.per.is_some() { format!(".{at}") } else { String::new() };
                 let path = format!("{}{suffix}", state.name.text);
                 let name = format!("state.{path}");
@@ -273,7 +284,8 @@ impl<'a> Builder<'a> {
     fn nodes(&mut self, nodes: &'a [Node]) {
         for node in nodes {
             if self.model.ops.len() > MAX_OPS {
-                return;
+                let message = format!("the graph unrolls to more than {MAX_OPS} ops");
+                return self.report(Diagnostic::error(self.graph.name.span, message));
             }
             match node {
                 Node::Op { kernel, args } => self.op(kernel, args),
@@ -308,6 +320,12 @@ impl<'a> Builder<'a> {
             return self.poison(body);
         };
         let outer = self.prefix.clone();
+        if count > MAX_OPS as u64 {
+            let message =
+                format!("`{variable}` would run {count} times, more than {MAX_OPS}", variable = variable.text);
+            self.report(Diagnostic::error(variable.span, message));
+            return self.poison(body);
+        }
         for at in 0..count {
             self.variables.push((variable.text.clone(), at));
             self.prefix = format!("{outer}{}{at}.", variable.text);
@@ -631,7 +649,14 @@ impl<'a> Builder<'a> {
                 None if own => (found == DType::F32, "f32, since the kernel declares its storage itself".into()),
                 None => (found != DType::U32, "f32, f16 or bf16".into()),
             };
-            if !fits {
+            let halves = matches!(found, DType::F16 | DType::Bf16);
+            let singly = kernel.variants.iter().any(|variant| variant.template.ports[at].stores.contains(&1));
+            if halves && singly {
+                let (path, port) = (&self.model.values[*value].path, &port.name);
+                let message =
+                    format!("`{path}` is {found}, stored in pairs, and port `{}` is written singly", port.text);
+                self.report(Diagnostic::error(name.span, message).also(port.span, "the port"));
+            } else if !fits {
                 let path = &self.model.values[*value].path;
                 let message = format!("`{path}` is {found}, port `{}` expects {expected}", port.name.text);
                 self.report(Diagnostic::error(name.span, message).also(port.name.span, "the port"));
@@ -754,14 +779,21 @@ impl<'a> Builder<'a> {
     fn outputs(&mut self) {
         for output in &self.graph.outputs {
             if let Some(value) = self.resolve(&output.name) {
+                if matches!(self.model.values[value].origin, Origin::Weight { .. } | Origin::Input { .. }) {
+                    let message = format!("output `{}` is a weight or an input, expected a value", output.name.text);
+                    self.report(Diagnostic::error(output.name.span, message));
+                }
                 self.used.insert(value);
                 self.model.outputs.push(OutputTensor { name: output.name.text.clone(), role: output.role, value });
             }
         }
         for path in self.request.keep {
             match self.paths.get(path) {
-                Some(value) if matches!(self.model.values[*value].origin, Origin::Input { .. }) => {
-                    self.report(Diagnostic::placeless(format!("`{path}` is an input: the host has it already")));
+                Some(value)
+                    if matches!(self.model.values[*value].origin, Origin::Input { .. } | Origin::Weight { .. }) =>
+                {
+                    let message = format!("`{path}` is a weight or an input: the host has it already");
+                    self.report(Diagnostic::placeless(message));
                 }
                 Some(value) => {
                     self.used.insert(*value);

@@ -12,7 +12,7 @@ pub fn print(model: &Model) -> String {
     let shape = model.shape;
     let _ = writeln!(
         out,
-        "model {}  T={} S={} R={} B={}  weights as {}",
+        "model {}  T={} S={} R={} B={}  weights: {}",
         model.graph, shape.tokens, shape.sequences, shape.rows, shape.capacity, model.layout
     );
     let dims: Vec<String> = model.dims.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -153,6 +153,9 @@ pub fn lower(
     Ok(lowering.finish(levels))
 }
 
+/// What an op's ports are bound to: for the text, for the pipeline, and for the dispatch.
+type Bound = (Vec<PortBinding>, Vec<Binding>, Vec<Slice>);
+
 /// Where a value lies.
 #[derive(Clone, Copy)]
 struct Place {
@@ -362,7 +365,7 @@ impl<'a> Lowering<'a> {
 
     fn dispatch(&mut self, id: OpId) -> Result<Dispatch, Diagnostic> {
         let op = &self.model.ops[id];
-        let (ports, bindings, slices) = self.bind(op);
+        let (ports, bindings, slices) = self.bind(op)?;
         let template = &self.model.templates[op.template];
         let composed = compose(template, &ports, &op.consts);
         let text = composed.text();
@@ -379,8 +382,11 @@ impl<'a> Lowering<'a> {
         Ok(Dispatch { label: op.label.clone(), kernel, bindings: slices, workgroups: op.workgroups, place })
     }
 
-    /// What every port of an op is bound to: for the text, for the pipeline, and for this dispatch.
-    fn bind(&self, op: &Op) -> (Vec<PortBinding>, Vec<Binding>, Vec<Slice>) {
+    /// What every port of an op is bound to.
+    ///
+    /// A tensor that is read may be larger than a binding: it is bound in parts. One that is written may not, since no buffer is
+    /// bound twice where one of the bindings writes (P5).
+    fn bind(&self, op: &Op) -> Result<Bound, Diagnostic> {
         let template = &self.model.templates[op.template];
         let mut bound: BTreeMap<u32, (Binding, Slice, DType, bool)> = BTreeMap::new();
         let mut ports = Vec::new();
@@ -417,6 +423,14 @@ impl<'a> Lowering<'a> {
                     };
                     parts.push(Part { binding: number, first, count: self.model.values[value].count() });
                 }
+                (None, None) if writes && place.slice.size_bytes > self.limits.max_storage_buffer_binding_bytes => {
+                    let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
+                    let most = self.limits.max_storage_buffer_binding_bytes;
+                    let message = format!("`{path}` takes {bytes} bytes, a binding that is written at most {most}");
+                    let note =
+                        "`max_storage_buffer_binding_bytes` is the limit; a step of fewer tokens or rows needs less";
+                    return Err(Diagnostic::error(op.span, message).note(note));
+                }
                 (None, None) => {
                     for slice in self.split(place.slice) {
                         bound.insert(next, (binding(), slice, dtype, false));
@@ -428,7 +442,7 @@ impl<'a> Lowering<'a> {
             ports.push(PortBinding { port: arg.port.clone(), dtype, writes, parts });
         }
         let (bindings, slices) = bound.into_values().map(|(binding, slice, ..)| (binding, slice)).unzip();
-        (ports, bindings, slices)
+        Ok((ports, bindings, slices))
     }
 
     /// A tensor in pieces no larger than a binding may be.
@@ -537,12 +551,13 @@ impl<'a> Lowering<'a> {
                 }
             }
         }
-        Plan {
+        let limits = self.limits.clone();
+        let mut plan = Plan {
             version: PLAN_VERSION,
             graph: self.model.graph.clone(),
             shape: self.model.shape,
             dims: self.model.dims.clone(),
-            limits: self.limits.clone(),
+            limits: Limits::webgpu(),
             weights: self.weights.clone(),
             state: self.state,
             buffers: self.buffers,
@@ -553,7 +568,38 @@ impl<'a> Lowering<'a> {
             outputs: self.outputs,
             values: self.values,
             longest_chain: self.schedule.longest_chain,
-        }
+        };
+        plan.limits = needs(&plan, &limits);
+        plan
+    }
+}
+
+/// What a device must offer to run a plan: what the plan uses, and of `made_for` only what kernels may have been chosen by.
+fn needs(plan: &Plan, made_for: &Limits) -> Limits {
+    let slices = plan.commands().flat_map(|command| match command {
+        Command::Dispatch(dispatch) => dispatch.bindings.as_slice(),
+        Command::Copy(_) => &[],
+    });
+    let dispatches = || {
+        plan.commands().filter_map(|command| match command {
+            Command::Dispatch(dispatch) => Some(dispatch),
+            Command::Copy(_) => None,
+        })
+    };
+    let kernels = || plan.kernels.values();
+    let largest = |axis: usize| kernels().map(|kernel| kernel.workgroup_size[axis]).max().unwrap_or(1);
+    let subgroups = kernels().any(|kernel| kernel.needs_subgroups);
+    Limits {
+        max_storage_buffer_binding_bytes: slices.map(|slice| slice.size_bytes).max().unwrap_or(0),
+        max_buffer_bytes: plan.buffers.values().map(|buffer| buffer.size_bytes).max().unwrap_or(0),
+        max_storage_buffers_per_dispatch: dispatches().map(|d| d.bindings.len() as u32).max().unwrap_or(0),
+        min_storage_buffer_offset_alignment: RECORD_ALIGNMENT as u32,
+        max_workgroups_per_dimension: dispatches().flat_map(|d| d.workgroups).max().unwrap_or(1),
+        max_invocations_per_workgroup: kernels().map(|k| k.workgroup_size.iter().product()).max().unwrap_or(1),
+        max_workgroup_size: [largest(0), largest(1), largest(2)],
+        max_workgroup_storage_bytes: kernels().map(|kernel| kernel.workgroup_bytes).max().unwrap_or(0),
+        subgroups,
+        min_subgroup_size: if subgroups { made_for.min_subgroup_size } else { 1 },
     }
 }
 

@@ -68,7 +68,7 @@ pub struct Plan {
     pub shape: StepShape,
     /// Every dim of the graph with its number, in the graph's order.
     pub dims: Vec<(String, u64)>,
-    /// The limits it was made under; a device must offer at least these.
+    /// What a device must offer: what the plan uses, no more.
     pub limits: Limits,
     /// Where the weights are expected.
     pub weights: WeightLayout,
