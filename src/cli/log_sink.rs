@@ -16,33 +16,32 @@ struct Sink;
 
 impl Log for Sink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn
+        metadata.level() <= Level::Debug
     }
 
     fn log(&self, record: &Record<'_>) {
-        let text = record.args().to_string();
-        let is_layer = record.target().starts_with("wgpu_hal::vulkan::instance");
-        // Lines that begin with a tab continue a message with the objects concerned.
-        if record.level() == Level::Warn && text.contains("unable to find layer") {
-            eprintln!(
-                "validation layers are not installed (Debian: vulkan-validationlayers): usages are tracked all the same"
-            );
-        }
-        if !is_layer || record.level() != Level::Error || text.contains(FALSE_REPORT) || text.starts_with('\t') {
+        if !record.target().starts_with("wgpu_hal::vulkan::instance") {
             return;
         }
-        ERRORS.fetch_add(1, Ordering::Relaxed);
-        eprintln!("validation: {text}");
+        let text = record.args().to_string();
+        if text.contains("unable to find layer") {
+            eprintln!("validation layers are not installed (Debian: vulkan-validationlayers); usages are tracked all the same");
+        }
+        // Lines that begin with a tab continue a message with the objects concerned.
+        if record.level() == Level::Error && !text.contains(FALSE_REPORT) && !text.starts_with('\t') {
+            ERRORS.fetch_add(1, Ordering::Relaxed);
+            eprintln!("validation: {text}");
+        }
     }
 
     fn flush(&self) {}
 }
 
-/// Starts counting.
-pub(super) fn install() {
+/// Starts counting; that a layer is missing is said only at the level of debugging, so that is asked for when validating.
+pub(super) fn install(validating: bool) {
     // A second installation in one process fails, and the first goes on counting.
     if log::set_logger(&Sink).is_ok() {
-        log::set_max_level(LevelFilter::Warn);
+        log::set_max_level(if validating { LevelFilter::Debug } else { LevelFilter::Error });
     }
 }
 

@@ -116,7 +116,7 @@ fn dropped(text: &str) -> Result<Dropped, String> {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
-    log_sink::install();
+    log_sink::install(args.validate || args.drop_transition.is_some());
     let input = input::read(&args.model)?;
     let prompt = prompt(&args, &input)?;
     let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
