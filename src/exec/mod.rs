@@ -230,8 +230,8 @@ impl Outputs {
 
 /// Weights, state and prepared plans on one device.
 ///
-/// Steps run in the order of their submission. At most [`STEPS_IN_FLIGHT`] outputs may be outstanding: submitting one more
-/// step waits for the oldest and discards its outputs.
+/// Steps run in the order of their submission. The outputs of the last [`STEPS_IN_FLIGHT`] steps are kept until they are fetched;
+/// submitting another step may discard those of older ones.
 pub trait Session {
     /// Creates everything a plan needs, once: pipelines, bind groups, buffers of its own.
     ///

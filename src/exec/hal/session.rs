@@ -57,8 +57,6 @@ pub struct HalSession<A: Api> {
 /// A plan with everything it needs.
 struct Prepared<A: Api> {
     frames: [Frame<A>; STEPS_IN_FLIGHT],
-    /// The frame of the next step.
-    next: usize,
     /// By dispatch index.
     groups: Vec<BindGroup<A>>,
     /// By buffer id; nothing for host-visible ones, of which each frame has its own.
@@ -273,7 +271,7 @@ impl<A: Api> Session for HalSession<A> {
         let buffers = self.device_buffers(&plan)?;
         let groups = self.bind_groups(&plan, &buffers)?;
         let frames = [Frame::new(&self.gpu, &plan)?, Frame::new(&self.gpu, &plan)?];
-        self.plans.push(Prepared { frames, next: 0, groups, buffers, plan });
+        self.plans.push(Prepared { frames, groups, buffers, plan });
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -282,7 +280,11 @@ impl<A: Api> Session for HalSession<A> {
         for input in &prepared.plan.inputs {
             inputs.get(input)?;
         }
-        let current = prepared.next;
+        let frames = &prepared.frames;
+        // A frame whose outputs nobody waits for before one whose outputs would be lost; then the one that is ready; then the oldest.
+        let current = (0..STEPS_IN_FLIGHT)
+            .min_by_key(|at| (frames[*at].is_unread, !frames[*at].is_recorded, frames[*at].value))
+            .expect("there is at least one frame");
         self.timeline.wait(prepared.frames[current].value)?;
         if !prepared.frames[current].is_recorded {
             prepared.record(current, &self.options, &mut self.cost)?;
@@ -303,7 +305,6 @@ impl<A: Api> Session for HalSession<A> {
         self.cost.steps += 1;
 
         let next = (current + 1) % STEPS_IN_FLIGHT;
-        prepared.next = next;
         // Only what costs no waiting: a frame still in flight is recorded when its turn comes, while the other one runs.
         let frame = &prepared.frames[next];
         if !frame.is_recorded && frame.value <= self.timeline.finished()? {
@@ -337,19 +338,15 @@ impl<A: Api> Session for HalSession<A> {
     fn read_state(&mut self, buffer: u32, row: u64) -> Result<Tensor, ExecError> {
         self.timeline.wait_idle()?;
         let (range, layout) = self.contents.row(buffer, row);
-        let mut bytes = read_back(&self.gpu, &mut self.timeline, &range, layout.row_bytes())?;
-        bytes.truncate((layout.row_count() * layout.dtype.size_bytes()) as usize);
+        let bytes = read_back(&self.gpu, &mut self.timeline, &range, layout.row_bytes())?;
         Ok(Tensor { dtype: layout.dtype, shape: layout.row_shape.clone(), bytes })
     }
 
     fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError> {
         self.timeline.wait_idle()?;
         let (range, layout) = self.contents.row(buffer, row);
-        let mut bytes = row_bytes.to_vec();
-        // An odd number of halves is stored in whole words.
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        assert_eq!(bytes.len() as u64, layout.row_bytes(), "the bytes are one row of `{}`", layout.label);
-        write(&self.gpu, &mut self.timeline, &range, &bytes)
+        assert_eq!(row_bytes.len() as u64, layout.row_bytes(), "the bytes are one row of `{}`", layout.label);
+        write(&self.gpu, &mut self.timeline, &range, row_bytes)
     }
 
     fn cpu_cost(&self) -> CpuCost {
