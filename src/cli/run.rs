@@ -50,10 +50,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "SUBSTRING")]
     device: Option<String>,
     /// 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = non_negative)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = non_negative, allow_negative_numbers = true)]
     temperature: f32,
     /// Draw from the likeliest tokens that have this much of the probability
-    #[arg(long, value_name = "P", default_value_t = 0.9, value_parser = probability)]
+    #[arg(long, value_name = "P", default_value_t = 0.9, value_parser = probability, allow_negative_numbers = true)]
     top_p: f32,
     /// The same seed draws the same text
     #[arg(long, value_name = "SEED", default_value_t = 1)]
@@ -167,6 +167,10 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
                 )));
             }
             let bytes = std::fs::read(path).map_err(fail)?;
+            if bytes.is_empty() {
+                // Whoever names a file means what is in it; most likely what should have written it has failed.
+                return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
+            }
             let text = String::from_utf8(bytes);
             Some(text.map_err(|error| {
                 Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display()))
