@@ -1,7 +1,7 @@
 //! Runs the program as its users do.
 //!
-//! Gets arguments and variables, returns exit code, stdout and stderr. A run without a device is told from one that fails, so
-//! that a test can skip; in CI it cannot.
+//! Gets arguments and variables, returns exit code, stdout and stderr. A run without a device is told from one that
+//! fails, so that a test can skip; in CI it cannot.
 
 #![allow(dead_code, reason = "each test binary uses a different part of this module")]
 
@@ -36,11 +36,21 @@ impl Ran {
     /// If it is not so.
     #[track_caller]
     pub fn fails(self, code: i32, texts: &[&str]) -> Self {
+        assert_eq!(self.out, "", "nothing but results goes to stdout:\n{self}");
+        self.fails_with_result(code, "", texts)
+    }
+
+    /// The same, having failed with this code and these texts on stderr, though with a result.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn fails_with_result(self, code: i32, result: &str, texts: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         for text in texts {
             assert!(self.err.contains(text), "`{text}` is not in:\n{self}");
         }
-        assert_eq!(self.out, "", "nothing but results goes to stdout:\n{self}");
+        assert!(self.out.contains(result), "{self}");
         self
     }
 }
