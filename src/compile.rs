@@ -1,7 +1,7 @@
 //! All stages in one call: graph to checked plan.
 //!
-//! Gets a parsed graph, kernels, a checkpoint's index and a step shape; returns every stage's result, so that each can be printed.
-//! Pure: equal inputs give equal plans. Never touches a device or a file.
+//! Gets a parsed graph, kernels, a checkpoint's index and a step shape; returns every stage's result, so that each can
+//! be printed. Pure: equal inputs give equal plans. Never touches a device or a file.
 
 use std::fmt;
 

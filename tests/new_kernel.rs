@@ -1,8 +1,8 @@
 //! A new op is two files, and a graph that uses it is a third: no Rust.
 //!
-//! Gets the program, copies of its graphs and shaders, and a kernel that no graph has: it sums over rows, has two outputs
-//! and updates a state. The graph is changed to use it, to have that state, and to compute one map differently; what the
-//! program then keeps is compared with the same formulas computed here.
+//! Gets the program, copies of its graphs and shaders, and a kernel that no graph has: it sums over rows, has two
+//! outputs and updates a state. The graph is changed to use it, to have that state, and to compute one map differently;
+//! what the program then keeps is compared with the same formulas computed here.
 
 mod program;
 mod support;
@@ -26,7 +26,8 @@ const MANIFEST: &str = r#"Kernel(
 )
 "#;
 
-const TEXT: &str = r#"// mean[t] = sum of x[t, c] / C, centred[t, c] = x[t, c] - mean[t], total[places[s]] += mean[t] for each token of s
+const TEXT: &str = r#"// mean[t] = sum of x[t, c] / C, centred[t, c] = x[t, c] - mean[t]
+// total[places[s]] += mean[t] for each token t of sequence s
 // offsets [S + 1] and places [S] read; a workgroup per sequence
 #import "shared/sum.wgsl"
 override T: u32;
@@ -79,7 +80,7 @@ const CHANGES: [(&str, &str); 3] = [
                 "x": "ffn_value", "total": "state.seen.{layer}", "offsets": "in.offsets", "places": "in.places",
                 "mean": "ffn_mean", "centred": "ffn_centred",
             }),
-            Map("value + mean * centred", {"value": "ffn_value", "mean": "ffn_mean", "centred": "ffn_centred"}, "ffn_out"),"#,
+            Map("v + m * centred", {"v": "ffn_value", "m": "ffn_mean", "centred": "ffn_centred"}, "ffn_out"),"#,
     ),
 ];
 

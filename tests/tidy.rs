@@ -1,8 +1,8 @@
 //! The rules that a compiler does not know: who may import whom, which crate is used where, what no source may say.
 //!
-//! Gets the sources of this repository as text, returns every line that breaks a rule, all of them in one go. A rule is a
-//! function from a file to complaints, so that the tests at the end can show each of them a file that breaks it. Never
-//! parses Rust properly: comments and strings are told from code, and the rest is words.
+//! Gets the sources of this repository as text, returns every line that breaks a rule, all of them in one go. A rule is
+//! a function from a file to complaints, so that the tests at the end can show each of them a file that breaks it.
+//! Never parses Rust properly: comments and strings are told from code, and the rest is words.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -162,9 +162,9 @@ fn token(rest: &str, before: Option<char>) -> (usize, Option<Range<usize>>) {
     if rest.starts_with("/*") {
         return ((ends("*/", 2) + 2).min(rest.len()), None);
     }
-    if rest.starts_with('"') {
+    if let Some(string) = rest.strip_prefix('"') {
         let mut escaped = false;
-        let end = rest[1..].find(|c: char| {
+        let end = string.find(|c: char| {
             let ends = c == '"' && !escaped;
             escaped = c == '\\' && !escaped;
             ends

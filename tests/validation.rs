@@ -1,4 +1,5 @@
-//! A whole model under Vulkan's synchronization validation: silent as planned, and not silent with one transition missing.
+//! A whole model under Vulkan's synchronization validation: silent as planned, and not silent with one transition
+//! missing.
 //!
 //! Gets the built-in model, run by the program with hal on llvmpipe: three steps of prompt and ten of decoding, hazards
 //! between submissions included. Without the second half the first would prove nothing: a layer that is not there is
@@ -78,7 +79,8 @@ fn tracker_names_op_and_buffer_of_a_missing_transition() {
     }
 }
 
-/// A transition of a slot from a write to this read, in the middle of the plan or after it, and the first command that needs it.
+/// A transition of a slot from a write to this read, in the middle of the plan or after it, and the first command that
+/// needs it.
 fn raw(plan: &Plan, read: Usage) -> (Dropped, String) {
     for (level, commands) in plan.levels.iter().enumerate().skip(plan.levels.len() / 2) {
         for (transition, moved) in commands.barrier.iter().enumerate() {

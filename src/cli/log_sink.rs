@@ -1,7 +1,7 @@
 //! Counts and prints what Vulkan's validation layers say.
 //!
-//! Gets log records (wgpu-hal hands the layers' messages to the `log` crate), prints errors and counts them, so that `--validate` can fail.
-//! Never hides a message, but for one known false report.
+//! Gets log records (wgpu-hal hands the layers' messages to the `log` crate), prints errors and counts them, so that
+//! `--validate` can fail. Never hides a message, but for one known false report.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -82,7 +82,8 @@ pub(super) struct RunArgs {
     /// Check every command against tracked usage, and turn on Vulkan's validation layers where installed
     #[arg(long)]
     validate: bool,
-    /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see (hal)
+    /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see
+    /// (hal)
     #[arg(long, value_name = "L.T", value_parser = dropped)]
     drop_transition: Option<Dropped>,
 }

@@ -1,7 +1,8 @@
 //! Text from a session: tokenizing, steps, sampling.
 //!
-//! Gets a session, a compiler and tokens; returns logits, row by row, and samples from them. A prompt of any length is cut into steps of
-//! a few sizes, the last one padded; padding belongs to no sequence and changes nothing. Never knows an architecture.
+//! Gets a session, a compiler and tokens; returns logits, row by row, and samples from them. A prompt of any length is
+//! cut into steps of a few sizes, the last one padded; padding belongs to no sequence and changes nothing. Never knows
+//! an architecture.
 
 pub mod sample;
 pub mod text;
@@ -85,7 +86,8 @@ pub struct Decoder<'a, S> {
 }
 
 impl<'a, S: Session> Decoder<'a, S> {
-    /// A decoder on a fresh session. `step_tokens` are the step sizes to use, ascending, the first of them 1 for speed, though any works.
+    /// A decoder on a fresh session. `step_tokens` are the step sizes to use, ascending, the first of them 1 for speed,
+    /// though any works.
     pub fn new(session: S, compiler: Compiler<'a>, step_tokens: Vec<u32>, vocabulary: u64) -> Self {
         assert!(!step_tokens.is_empty() && step_tokens.is_sorted(), "step sizes ascend");
         Self { session, compiler, plans: Vec::new(), step_tokens, vocabulary }
@@ -96,8 +98,8 @@ impl<'a, S: Session> Decoder<'a, S> {
         &mut self.session
     }
 
-    /// Prepares every plan that a prompt of this many tokens and decoding after it need, the largest first, so that all plans
-    /// share the largest one's memory.
+    /// Prepares every plan that a prompt of this many tokens and decoding after it need, the largest first, so that all
+    /// plans share the largest one's memory.
     ///
     /// # Errors
     /// If a plan cannot be compiled or prepared.

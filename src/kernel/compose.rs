@@ -1,11 +1,12 @@
 //! Writes a kernel's final text: bindings and accessors for the storage formats at hand, constants as numbers.
 //!
 //! Gets a [`Template`] and what each port is bound to, returns complete WGSL with a map back to the files. Accessors:
-//! `load_PORT(i)` is element `i`; `load_PORT2(i)`, `load_PORT4(i)` and `load_PORT8(i)` are elements `2i`, `4i` and `8i` and those after as
-//! `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>`; `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that
-//! the text calls are written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls
-//! `load_PORT8` on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
-//! writes to a bare array. Never decides formats, offsets or which ports share a binding.
+//! `load_PORT(i)` is element `i`; `load_PORT2(i)`, `load_PORT4(i)` and `load_PORT8(i)` are elements `2i`, `4i` and `8i`
+//! and those after as `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>`; `store_PORT(i, v)`, `store_PORT2` and `store_PORT4`
+//! write likewise. Only those that the text calls are written. A binding's element is as wide as its narrowest accessor
+//! allows, so a kernel that only calls `load_PORT8` on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since
+//! Vulkan's synchronization validation does not see writes to a bare array. Never decides formats, offsets or which
+//! ports share a binding.
 
 use std::fmt::Write;
 
@@ -21,7 +22,8 @@ pub struct PortBinding {
     pub dtype: DType,
     /// Whether any kernel text may write through it: `read_write` if so.
     pub writes: bool,
-    /// The bindings it reaches its elements through, in order; more than one if the tensor is larger than a binding may be.
+    /// The bindings it reaches its elements through, in order; more than one if the tensor is larger than a binding may
+    /// be.
     pub parts: Vec<Part>,
 }
 
@@ -62,7 +64,8 @@ pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, St
     for (index, line) in template.lines.iter().enumerate() {
         let is_directive = ["enable ", "requires ", "diagnostic("].iter().any(|word| line.text.starts_with(word));
         if line.text.starts_with("enable subgroups;") {
-            // WGSL asks for it; naga 30 does not know it and goes by capability alone. May go with the naga that knows it.
+            // WGSL asks for it; naga 30 does not know it and goes by capability alone. May go with the naga that knows
+            // it.
             directives.push(Line { text: format!("// {}", line.text), origin: line.origin });
         } else if is_directive {
             directives.push(line.clone());
@@ -278,6 +281,11 @@ fn store_accessor(out: &mut String, port: &PortBinding, store: u32, width: u32) 
 }
 
 const PACK_BF16: &str = "\
-fn graphc_round_bf16(value: f32) -> u32 { let bits = bitcast<u32>(value); return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u; }
-fn graphc_pack_bf16(value: vec2<f32>) -> u32 { return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u); }
+fn graphc_round_bf16(value: f32) -> u32 {
+    let bits = bitcast<u32>(value);
+    return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+fn graphc_pack_bf16(value: vec2<f32>) -> u32 {
+    return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u);
+}
 ";

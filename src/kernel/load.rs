@@ -1,8 +1,8 @@
 //! Kernel files to a [`KernelLib`].
 //!
-//! Gets named texts, returns every kernel that is right and a diagnostic for everything that is not: manifests against their
-//! grammar, texts against naga, ports against texts. Imports (`#import "shared/NAME.wgsl"` on a line of its own) are spliced in
-//! once each, with a map back to their files. Never touches the disk.
+//! Gets named texts, returns every kernel that is right and a diagnostic for everything that is not: manifests against
+//! their grammar, texts against naga, ports against texts. Imports (`#import "shared/NAME.wgsl"` on a line of its own)
+//! are spliced in once each, with a map back to their files. Never touches the disk.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
 //! Kernels: WGSL with a manifest, as data.
 //!
-//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`KernelLib::load`]), returns kernels whose ports, constants and accesses are known.
-//! What holds then: every kernel's text parses and validates by itself, each port of the manifest is reached by the
-//! text and each access is what naga's analysis found, never what somebody declared. [`compose`] writes the final text for
-//! given storage formats and constants. Never knows which kernels there are or what they compute.
+//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`KernelLib::load`]), returns kernels whose ports, constants and
+//! accesses are known. What holds then: every kernel's text parses and validates by itself, each port of the manifest
+//! is reached by the text and each access is what naga's analysis found, never what somebody declared. [`compose`]
+//! writes the final text for given storage formats and constants. Never knows which kernels there are or what they
+//! compute.
 
 pub mod compose;
 mod load;
@@ -50,7 +51,8 @@ pub struct KernelDef {
     pub ports: Vec<PortDef>,
     /// Its constants, in the manifest's order.
     pub consts: Vec<ConstDef>,
-    /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port alike.
+    /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port
+    /// alike.
     pub variants: Vec<Variant>,
 }
 

@@ -566,8 +566,9 @@ fn phases(accesses: &[(u32, Usage)]) -> Vec<(u32, Usage)> {
     phases
 }
 
-/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier. With a fixed
-/// rest usage the buffer is taken back to it; otherwise it rests in the usage of its last phase, which costs nothing.
+/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier.
+/// With a fixed rest usage the buffer is taken back to it; otherwise it rests in the usage of its last phase, which
+/// costs nothing.
 fn transitions(phases: &[(u32, Usage)], fixed: Option<Usage>) -> (Usage, Vec<(Option<u32>, Usage, Usage)>) {
     let (Some(first), Some(last)) = (phases.first(), phases.last()) else {
         return (fixed.unwrap_or(Usage::STORAGE_READ), Vec::new());

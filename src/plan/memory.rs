@@ -1,9 +1,10 @@
 //! Slots: buffers shared over time by values that are never live together.
 //!
-//! Gets the live ranges and sizes of a schedule's values, returns a slot for each and the slots' sizes. Two values share a slot only
-//! if one's last level lies before the other's first, so no dispatch finds an input and an output in one buffer (P5) and no
-//! sharing adds a level. Deterministic: values in the order of their first level, ties in the graph's order. Never looks at offsets: a
-//! value begins where its slot begins, since usage is tracked per whole buffer.
+//! Gets the live ranges and sizes of a schedule's values, returns a slot for each and the slots' sizes. Two values
+//! share a slot only if one's last level lies before the other's first, so no dispatch finds an input and an output in
+//! one buffer (P5) and no sharing adds a level. Deterministic: values in the order of their first level, ties in the
+//! graph's order. Never looks at offsets: a value begins where its slot begins, since usage is tracked per whole
+//! buffer.
 
 /// A value that needs memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Where weights and state lie in a session's memory.
 //!
-//! Gets nothing by itself ([`lower`](crate::plan::lower) makes these from a model); returns buffers and the pieces in them.
-//! All plans of a session share one weight layout, named by a hash, and one state layout. Weights never change, so
-//! they need no transitions. Never reads a checkpoint.
+//! Gets nothing by itself ([`lower`](crate::plan::lower) makes these from a model); returns buffers and the pieces in
+//! them. All plans of a session share one weight layout, named by a hash, and one state layout. Weights never change,
+//! so they need no transitions. Never reads a checkpoint.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -25,8 +25,8 @@ pub struct WeightBuffer {
     pub label: String,
     /// Size in bytes, a multiple of four.
     pub size_bytes: u64,
-    /// Set if the buffer packs small tensors: bytes of one record, a record per layer. An offset within a record is the same in
-    /// every layer, so that one pipeline serves all of them and the record's base is the binding's offset.
+    /// Set if the buffer packs small tensors: bytes of one record, a record per layer. An offset within a record is the
+    /// same in every layer, so that one pipeline serves all of them and the record's base is the binding's offset.
     pub record_bytes: Option<u64>,
 }
 
