@@ -1,6 +1,6 @@
 //! Kernels: WGSL with a manifest, as data.
 //!
-//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`KernelLib::load`]), returns kernels whose ports, constants and
+//! Gets the texts of `NAME.ron` and `NAME.wgsl` ([`load()`]), returns kernels whose ports, constants and
 //! accesses are known. What holds then: every kernel's text parses and validates by itself, each port of the manifest
 //! is reached by the text and each access is what naga's analysis found, never what somebody declared. [`compose`]
 //! writes the final text for given storage formats and constants. Never knows which kernels there are or what they
