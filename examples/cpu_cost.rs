@@ -1,7 +1,8 @@
 //! CPU time of a decode step on each executor, for the identical plan.
 //!
-//! `cargo run --release --example cpu_cost -- [STEPS]` prints a table for the back end that does nothing, and for the first Vulkan
-//! device if there is one. The host waits for every step's logits, as decoding does; what is counted is recording and submitting.
+//! `cargo run --release --example cpu_cost -- [STEPS]` prints a table for the back end that does nothing, and for the
+//! first Vulkan device if there is one. The host waits for every step's logits, as decoding does; what is counted is
+//! recording and submitting.
 
 use graphc::base::limits::Limits;
 use graphc::base::role::InputRole;

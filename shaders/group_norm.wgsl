@@ -1,7 +1,8 @@
 // y[t, h] = (x[t, h] - mean) / sqrt(variance + eps) * weight[h] + bias[h], mean and population variance over head h
 //
 // x [T, C] read, weight [C] read, bias [C] read, y [T, C] written; a workgroup per head and token, C = heads N.
-// Bytes per token: 12 C read, 4 C written, and weight and bias. Source: Wu and He, "Group Normalization", 2018, eq. 1 to 7.
+// Bytes per token: 12 C read, 4 C written, and weight and bias.
+// Source: Wu and He, "Group Normalization", 2018, eq. 1 to 7.
 #import "shared/sum.wgsl"
 override heads: u32;
 override N: u32;

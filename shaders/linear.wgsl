@@ -1,6 +1,7 @@
 // y[t, o] = sum_i weight[o, i] x[t, i]
 //
-// x [T, I] read, weight [O, I] read, y [T, O] written; a workgroup per 4 rows of the weight and TILE tokens, threads along I. Any I.
+// x [T, I] read, weight [O, I] read, y [T, O] written; a workgroup per 4 rows of the weight and TILE tokens, threads
+// along I, which may be any number.
 // Bytes per TILE tokens: O I of the weight's format. This is the variant that every device can run.
 override T: u32;
 override I: u32;
@@ -15,7 +16,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = group.y * TILE;
     var sums: array<vec4<f32>, TILE>;
     for (var i = lane; i < I; i += LANES) {
-        let w = vec4<f32>(load_weight(rows.x + i), load_weight(rows.y + i), load_weight(rows.z + i), load_weight(rows.w + i));
+        let w01 = vec2<f32>(load_weight(rows.x + i), load_weight(rows.y + i));
+        let w = vec4<f32>(w01, load_weight(rows.z + i), load_weight(rows.w + i));
         for (var n = 0u; n < TILE; n++) {
             sums[n] += w * load_x(min(first + n, T - 1u) * I + i);
         }

@@ -1,4 +1,6 @@
 // linear.wgsl with inputs taken eight at a time; I is a multiple of eight.
+//
+// x [T, I] read, weight [O, I] read, y [T, O] written; bytes and formula as there.
 override T: u32;
 override I: u32;
 override O: u32;

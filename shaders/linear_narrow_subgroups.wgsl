@@ -1,5 +1,7 @@
-// linear.wgsl for narrow subgroups, as software drivers have them: one subgroup per 4 rows of the weight; I is a multiple of
-// eight. A workgroup takes 32 rows.
+// linear.wgsl for narrow subgroups, as software drivers have them: one subgroup per 4 rows of the weight; I is a multiple
+// of eight. A workgroup takes 32 rows.
+//
+// x [T, I] read, weight [O, I] read, y [T, O] written; bytes and formula as there.
 enable subgroups;
 override T: u32;
 override I: u32;
@@ -34,7 +36,8 @@ fn main(
                 let at = (min(first + n, T - 1u) * I8 + i) * 2u;
                 let x0 = load_x4(at);
                 let x1 = load_x4(at + 1u);
-                sums[n] += vec4<f32>(product(w0, x0, x1), product(w1, x0, x1), product(w2, x0, x1), product(w3, x0, x1));
+                let y01 = vec2<f32>(product(w0, x0, x1), product(w1, x0, x1));
+                sums[n] += vec4<f32>(y01, product(w2, x0, x1), product(w3, x0, x1));
             }
         }
         for (var n = 0u; n < TILE; n++) {

@@ -1,5 +1,7 @@
 // linear.wgsl for wide subgroups: one subgroup per row of the weight, so that no barrier stands in the kernel; I is a
 // multiple of eight. A workgroup takes 4 rows, whatever the width of its subgroups.
+//
+// x [T, I] read, weight [O, I] read, y [T, O] written; bytes and formula as there.
 enable subgroups;
 override T: u32;
 override I: u32;

@@ -1,10 +1,13 @@
 // sa[i]   = -sum_j S[i, j] kk[j]
 // S[i, j] = S[i, j] w[j] + sa[i] kk[j] a[j] + v[i] k[j]
-// y[i]    = sum_j S[i, j] r[j]                            for each head, token after token; i is a value, j a key channel
+// y[i]    = sum_j S[i, j] r[j]
 //
-// state [B, H, N, N] read and written, r, w, k, v, kk, a [T, H N] read, offsets [S + 1] read, places [S] read, y [T, H N]
-// written; a workgroup per head and sequence, a thread per row of the state, which stays in registers for the whole step.
-// Bytes per sequence: 8 N C for the state; per token 24 C read, 4 C written. Source: Peng et al., "RWKV-7", 2025, eq. 16 to 18.
+// for each head, token after token; i is a value channel, j a key channel.
+//
+// state [B, H, N, N] read and written, r, w, k, v, kk, a [T, H N] read, offsets [S + 1] read, places [S] read,
+// y [T, H N] written; a workgroup per head and sequence, a thread per row of the state, which stays in registers for the
+// whole step. Bytes per sequence: 8 N C for the state; per token 24 C read, 4 C written.
+// Source: Peng et al., "RWKV-7", 2025, eq. 16 to 18.
 override T: u32;
 override S: u32;
 override H: u32;
@@ -39,7 +42,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             store_state(base + j, row[j]);
         }
     }
-    // Padding belongs to no sequence: the last one's workgroups give it a value, so that nothing reads what nobody wrote.
+    // Padding belongs to no sequence: the last one's workgroups give it a value, so that nothing reads what nobody
+    // wrote.
     if group.y == S - 1u {
         for (var t = load_offsets(S); t < T; t++) {
             store_y(t * H * N + head + i, 0.0);

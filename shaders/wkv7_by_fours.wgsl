@@ -1,4 +1,7 @@
 // wkv7.wgsl with key channels taken four at a time; N is a multiple of four.
+//
+// state [B, H, N, N] read and written, r, w, k, v, kk, a [T, H N] read, offsets [S + 1] read, places [S] read,
+// y [T, H N] written; bytes, formula and dispatch as there.
 override T: u32;
 override S: u32;
 override H: u32;

@@ -1,7 +1,7 @@
 //! All stages in one call: graph to checked plan.
 //!
-//! Gets a parsed graph, kernels, a checkpoint's index and a step shape; returns every stage's result, so that each can be printed.
-//! Pure: equal inputs give equal plans. Never touches a device or a file.
+//! Gets a parsed graph, kernels, a checkpoint's index and a step shape; returns every stage's result, so that each can
+//! be printed. Pure: equal inputs give equal plans. Never touches a device or a file.
 
 use std::fmt;
 
@@ -148,7 +148,8 @@ impl fmt::Display for PlanFileError {
 
 impl std::error::Error for PlanFileError {}
 
-/// Reads a plan file for a model's weights: verifies the plan and that every kernel's text does what the plan says it does.
+/// Reads a plan file for a model's weights: verifies the plan and that every kernel's text does what the plan says it
+/// does.
 ///
 /// # Errors
 /// If any of that does not hold.

@@ -1,6 +1,7 @@
 //! Graphs and kernels as named texts: those built into the program, or those of folders.
 //!
-//! Gets folders or nothing, returns texts in alphabetical order of their paths. Only this file and `cli` touch the disk. Never parses.
+//! Gets folders or nothing, returns texts in alphabetical order of their paths. Only this file and `cli` touch the
+//! disk. Never parses.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Host tensors: element type, shape, bytes.
 //!
-//! Gets bytes from checkpoints and read-backs, returns them as `f32`; compares within a stated tolerance. Never touches a
-//! GPU and never computes a layer.
+//! Gets bytes from checkpoints and read-backs, returns them as `f32`; compares within a stated tolerance. Never touches
+//! a GPU and never computes a layer.
 
 use crate::base::dtype::DType;
 

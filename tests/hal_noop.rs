@@ -1,4 +1,5 @@
-//! The hal executor on the no-op back end, which drops dispatches but executes copies, and on Vulkan where there is one.
+//! The hal executor on the no-op back end, which drops dispatches but executes copies, and on Vulkan where there is
+//! one.
 //!
 //! Gets a plan written by hand; the no-op back end shows that every call runs and every object is freed without a
 //! panic, errors half-way included, Vulkan that the numbers are right. Never compares two executors.

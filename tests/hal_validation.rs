@@ -1,7 +1,8 @@
 //! The hal executor under the Khronos synchronisation validation.
 //!
-//! Gets a plan written by hand; shows that the layer has nothing to say about it and that it does speak when a transition is
-//! left out: without the second, the first would prove nothing. A binary of its own, since the `log` sink is per process.
+//! Gets a plan written by hand; shows that the layer has nothing to say about it and that it does speak when a
+//! transition is left out: without the second, the first would prove nothing. A binary of its own, since the `log` sink
+//! is per process.
 
 mod hal_plan;
 
@@ -25,7 +26,8 @@ impl log::Log for Sink {
 
     fn log(&self, record: &log::Record<'_>) {
         let text = record.args().to_string();
-        // A false positive of layer 1.3.239, which does not know the language id that naga writes; goes with that layer.
+        // A false positive of layer 1.3.239, which does not know the language id that naga writes; goes with that
+        // layer.
         let is_known = text.contains("Invalid source language operand");
         if record.target().starts_with("wgpu_hal::vulkan::instance") && !is_known {
             MESSAGES.lock().expect("no test panics while it logs").push(text);

@@ -1,4 +1,5 @@
-// Sum over a workgroup of 64 threads by a tree in workgroup memory; every thread gets it. To be called in uniform control flow.
+// Sum over a workgroup of 64 threads by a tree in workgroup memory; every thread gets it. To be called in uniform
+// control flow.
 const LANES: u32 = 64u;
 var<workgroup> partial: array<f32, LANES>;
 

@@ -87,7 +87,8 @@ pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -
     candidates
         .into_iter()
         .map(|candidate| (distance(found, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        // A name of one letter is near to no other: nothing of it would stay.
+        .filter(|(distance, _)| *distance <= limit && *distance < found.chars().count())
         .min_by_key(|(distance, candidate)| (*distance, *candidate))
         .map(|(_, candidate)| candidate)
 }
@@ -163,6 +164,7 @@ mod tests {
     #[test]
     fn far_names_are_not_suggested() {
         assert_eq!(nearest("layer_norm", ["embed", "linear"]), None);
+        assert_eq!(nearest("X", ["B", "C"]), None);
         assert_eq!(nearest("layernorm", ["embed", "layer_norm"]), Some("layer_norm"));
     }
 }

@@ -1,7 +1,7 @@
 //! Element types of tensors.
 //!
-//! Gets a name, returns its size and back; the names are those of graphs, manifests, listings and plans. Never says how a
-//! kernel computes: arithmetic is f32 whatever the storage.
+//! Gets a name, returns its size and back; the names are those of graphs, manifests, listings and plans. Never says how
+//! a kernel computes: arithmetic is f32 whatever the storage.
 
 use std::fmt;
 

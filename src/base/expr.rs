@@ -1,8 +1,9 @@
 //! Integer expressions over named dims: shapes, conditions, dispatch sizes.
 //!
 //! Gets text, returns an [`Expr`]; evaluates it with a look-up of names. Graphs and kernel manifests share this one
-//! language: `+ - * / %`, comparisons, `&& || !`, parentheses, and `ceil_div`, `floor_div`, `min`, `max`. Division by `/` must be
-//! exact, so that a wrong shape is an error, not a rounding. Truth is 1, falsehood 0. Never knows what a name means.
+//! language: `+ - * / %`, comparisons, `&& || !`, parentheses, and `ceil_div`, `floor_div`, `min`, `max`. Division by
+//! `/` must be exact, so that a wrong shape is an error, not a rounding. Truth is 1, falsehood 0. Never knows what a
+//! name means.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Reads RON with places: every part of a file stays a slice of its text until it is understood.
 //!
 //! Gets a source, returns raw nodes whose byte range in it is known, and typed values from them. Syntax errors become
-//! diagnostics at the very character, also inside nested nodes; a bad node does not stop its neighbours from being read.
-//! Duplicate keys of a map are kept, so that they can be reported. Never knows what a graph or a kernel is.
+//! diagnostics at the very character, also inside nested nodes; a bad node does not stop its neighbours from being
+//! read. Duplicate keys of a map are kept, so that they can be reported. Never knows what a graph or a kernel is.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,7 +1,7 @@
 //! The closed list of things a host fills before a step and reads after it.
 //!
-//! Gets a role's name from a graph, returns what the host must put there; so no tensor name stands in Rust. A graph may use
-//! a role once at most. Never says which kernel uses it.
+//! Gets a role's name from a graph, returns what the host must put there; so no tensor name stands in Rust. A graph may
+//! use a role once at most. Never says which kernel uses it.
 
 use std::fmt;
 

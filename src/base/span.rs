@@ -1,7 +1,7 @@
 //! Places in source texts.
 //!
-//! Gets named texts, returns a [`SourceId`] for each; a [`Span`] is a byte range in one of them. Spans survive into plans,
-//! so every later stage can point at the line an author wrote. Never reads files.
+//! Gets named texts, returns a [`SourceId`] for each; a [`Span`] is a byte range in one of them. Spans survive into
+//! plans, so every later stage can point at the line an author wrote. Never reads files.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The numbers for which a model is compiled.
 //!
-//! Gets and returns nothing but numbers; every stage after the graph is made for one of these. Never says which token is where:
-//! that is input.
+//! Gets and returns nothing but numbers; every stage after the graph is made for one of these. Never says which token
+//! is where: that is input.
 
 use serde::{Deserialize, Serialize};
 

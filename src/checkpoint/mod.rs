@@ -1,8 +1,8 @@
 //! Checkpoints: safetensors by memory map.
 //!
-//! Gets a file or bytes built into the program, returns an [`Index`] of names, shapes and element types, and each tensor's
-//! bytes where they lie: the file is never read into memory as a whole. What holds then: every range lies in the file and is as
-//! long as its shape says. Never converts, never uploads.
+//! Gets a file or bytes built into the program, returns an [`Index`] of names, shapes and element types, and each
+//! tensor's bytes where they lie: the file is never read into memory as a whole. What holds then: every range lies in
+//! the file and is as long as its shape says. Never converts, never uploads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -121,8 +121,9 @@ impl Checkpoint {
             unsafe_code,
             reason = "a memory map is how a model larger than memory is uploaded without a second copy"
         )]
-        // SAFETY: the map is read-only and private to this value. Another process that truncates the file meanwhile would
-        // raise SIGBUS on access, as with every mapped file; no Rust value is made from the bytes that could become invalid.
+        // SAFETY: the map is read-only and private to this value. Another process that truncates the file meanwhile
+        // would raise SIGBUS on access, as with every mapped file; no Rust value is made from the bytes that could
+        // become invalid.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(file_error)?;
         Self::new(path.display().to_string(), Bytes::Mapped(map))
     }
@@ -177,8 +178,9 @@ impl Checkpoint {
         self.index.get(tensor).map(|info| &all[info.range.clone()])
     }
 
-    /// A name for the weights: the first 64 bits of a SHA-256 over every name, shape and element type and over the ends of
-    /// each tensor's bytes. Two models that differ only in the middle of every tensor would share it; trained ones do not.
+    /// A name for the weights: the first 64 bits of a SHA-256 over every name, shape and element type and over the ends
+    /// of each tensor's bytes. Two models that differ only in the middle of every tensor would share it; trained ones
+    /// do not.
     pub fn fingerprint(&self) -> String {
         const END_BYTES: usize = 256;
         let mut hasher = Sha256::new();

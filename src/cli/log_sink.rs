@@ -1,7 +1,7 @@
 //! Counts and prints what Vulkan's validation layers say.
 //!
-//! Gets log records (wgpu-hal hands the layers' messages to the `log` crate), prints errors and counts them, so that `--validate` can fail.
-//! Never hides a message, but for one known false report.
+//! Gets log records (wgpu-hal hands the layers' messages to the `log` crate), prints errors and counts them, so that
+//! `--validate` can fail. Never hides a message, but for one known false report.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +25,9 @@ impl Log for Sink {
         }
         let text = record.args().to_string();
         if text.contains("unable to find layer") {
-            eprintln!("validation layers are not installed (Debian: vulkan-validationlayers); usages are tracked all the same");
+            eprintln!(
+                "validation layers are not installed (Debian: vulkan-validationlayers); usages are tracked all the same"
+            );
         }
         // Lines that begin with a tab continue a message with the objects concerned.
         if record.level() == Level::Error && !text.contains(FALSE_REPORT) && !text.starts_with('\t') {
@@ -37,7 +39,8 @@ impl Log for Sink {
     fn flush(&self) {}
 }
 
-/// Starts counting; that a layer is missing is said only at the level of debugging, so that is asked for when validating.
+/// Starts counting; that a layer is missing is said only at the level of debugging, so that is asked for when
+/// validating.
 pub(super) fn install(validating: bool) {
     // A second installation in one process fails, and the first goes on counting.
     if log::set_logger(&Sink).is_ok() {

@@ -1,7 +1,8 @@
 //! The command line.
 //!
-//! Gets arguments, returns an exit code: 0 fine, 1 diagnostics, 2 flags or environment. Results go to stdout alone, everything else to
-//! stderr. Flags are typed here and given their meaning in the file of their subcommand. Never decides what a stage does.
+//! Gets arguments, returns an exit code: 0 fine, 1 diagnostics, 2 flags or environment. Results go to stdout alone,
+//! everything else to stderr. Flags are typed here and given their meaning in the file of their subcommand. Never
+//! decides what a stage does.
 
 mod check;
 mod compile;

@@ -82,7 +82,8 @@ pub(super) struct RunArgs {
     /// Check every command against tracked usage, and turn on Vulkan's validation layers where installed
     #[arg(long)]
     validate: bool,
-    /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see (hal)
+    /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see
+    /// (hal)
     #[arg(long, value_name = "L.T", value_parser = dropped)]
     drop_transition: Option<Dropped>,
 }
@@ -167,6 +168,10 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
                 )));
             }
             let bytes = std::fs::read(path).map_err(fail)?;
+            if bytes.is_empty() {
+                // Whoever names a file means what is in it; most likely what should have written it has failed.
+                return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
+            }
             let text = String::from_utf8(bytes);
             Some(text.map_err(|error| {
                 Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display()))

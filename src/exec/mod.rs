@@ -1,9 +1,9 @@
 //! Executors: what replays a checked plan.
 //!
 //! Gets [`CheckedPlan`]s, weights and inputs; returns outputs. A session holds weights and state once and any number of
-//! plans over them; everything that can be done once is done in [`Executor::open`] and [`Session::prepare`]. A step writes a
-//! few small inputs, submits commands recorded beforehand, and records the next step while the GPU runs this one. Executors
-//! decide nothing: order, memory and transitions are the plan's.
+//! plans over them; everything that can be done once is done in [`Executor::open`] and [`Session::prepare`]. A step
+//! writes a few small inputs, submits commands recorded beforehand, and records the next step while the GPU runs this
+//! one. Executors decide nothing: order, memory and transitions are the plan's.
 
 pub mod hal;
 pub mod replay;
@@ -114,7 +114,8 @@ pub struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Every piece with its bytes, in the layout's order: borrowed from the checkpoint, but for the few that are transposed.
+    /// Every piece with its bytes, in the layout's order: borrowed from the checkpoint, but for the few that are
+    /// transposed.
     pub fn pieces(&self) -> impl Iterator<Item = (&'a WeightPiece, Cow<'a, [u8]>)> {
         let checkpoint = self.checkpoint;
         self.layout.pieces.iter().map(move |piece| {
@@ -230,8 +231,8 @@ impl Outputs {
 
 /// Weights, state and prepared plans on one device.
 ///
-/// Steps run in the order of their submission. The outputs of the last [`STEPS_IN_FLIGHT`] steps are kept until they are fetched;
-/// submitting another step may discard those of older ones.
+/// Steps run in the order of their submission. The outputs of the last [`STEPS_IN_FLIGHT`] steps are kept until they
+/// are fetched; submitting another step may discard those of older ones.
 pub trait Session {
     /// Creates everything a plan needs, once: pipelines, bind groups, buffers of its own.
     ///

@@ -83,8 +83,8 @@ pub fn replay(
     }
 }
 
-/// The usage of every buffer while a plan is recorded: the same state machine that the plan was checked with, run again on the
-/// very calls that are made.
+/// The usage of every buffer while a plan is recorded: the same state machine that the plan was checked with, run again
+/// on the very calls that are made.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     /// Current usage, and whether a write happened in it that no transition followed yet.

@@ -1,8 +1,9 @@
 //! Many sequences on one session: each step runs tokens of any of them, packed.
 //!
-//! Gets tokens for some sequences, returns logits for each; compiles plans as step sizes come up, padded to a few sizes so that there are
-//! few plans, all of them drawing memory from one pool. Sequences join, leave and fork between any two steps; each has a row of the
-//! state buffers to itself. Padding belongs to no sequence and changes nothing. Never samples, never knows an architecture.
+//! Gets tokens for some sequences, returns logits for each; compiles plans as step sizes come up, padded to a few sizes
+//! so that there are few plans, all of them drawing memory from one pool. Sequences join, leave and fork between any
+//! two steps; each has a row of the state buffers to itself. Padding belongs to no sequence and changes nothing. Never
+//! samples, never knows an architecture.
 
 use crate::base::role::{InputRole, OutputRole};
 use crate::base::step::StepShape;
@@ -155,11 +156,12 @@ impl<'a, S: Session> Batch<'a, S> {
         self.write(row, state)
     }
 
-    /// Runs tokens of any sequences, each after those run before it; long ones take several steps. Returns the logits wanted
-    /// for each feed, in the feeds' order, and the outputs of the last step.
+    /// Runs tokens of any sequences, each after those run before it; long ones take several steps. Returns the logits
+    /// wanted for each feed, in the feeds' order, and the outputs of the last step.
     ///
     /// # Errors
-    /// If a feed is empty or its sequence has left or appears twice, a token is out of range, a plan cannot be made, or the device fails.
+    /// If a feed is empty or its sequence has left or appears twice, a token is out of range, a plan cannot be made, or
+    /// the device fails.
     pub fn run(&mut self, feeds: &[Feed<'_>], rows: Rows) -> Result<(Vec<Vec<Vec<f32>>>, Outputs), GenerateError> {
         let parts = self.parts(feeds)?;
         let mut logits = vec![Vec::new(); feeds.len()];
@@ -253,8 +255,8 @@ impl<'a, S: Session> Batch<'a, S> {
         Ok(parts)
     }
 
-    /// Which feeds the next step takes, and how many tokens of each: as many as the largest step holds, every feed getting its share,
-    /// in the feeds' order.
+    /// Which feeds the next step takes, and how many tokens of each: as many as the largest step holds, every feed
+    /// getting its share, in the feeds' order.
     fn next_step(&self, parts: &[Part<'_>], done: &[usize]) -> Option<Vec<(usize, usize)>> {
         let mut room = *self.options.step_tokens.last().expect("there is a step size") as usize;
         let mut waiting = parts.iter().zip(done).filter(|((_, tokens), done)| tokens.len() > **done).count();

@@ -1,7 +1,8 @@
 //! Text from a session: tokenizing, steps, sampling.
 //!
-//! Gets a session, a compiler and tokens; returns logits, row by row, and samples from them. A prompt of any length is cut into steps of
-//! a few sizes, the last one padded; padding belongs to no sequence and changes nothing. Never knows an architecture.
+//! Gets a session, a compiler and tokens; returns logits, row by row, and samples from them. A prompt of any length is
+//! cut into steps of a few sizes, the last one padded; padding belongs to no sequence and changes nothing. Never knows
+//! an architecture.
 
 pub mod batch;
 pub mod sample;
@@ -106,8 +107,8 @@ impl<'a, S: Session> Decoder<'a, S> {
         &mut self.session
     }
 
-    /// Prepares every plan that a prompt of this many tokens and decoding after it need, the largest first, so that all plans
-    /// share the largest one's memory.
+    /// Prepares every plan that a prompt of this many tokens and decoding after it need, the largest first, so that all
+    /// plans share the largest one's memory.
     ///
     /// # Errors
     /// If a plan cannot be compiled or prepared.

@@ -1,7 +1,7 @@
 //! Picks a token from a row of logits.
 //!
-//! Gets logits, returns a token: the best at temperature 0, else one drawn from the smallest set of tokens whose probabilities
-//! reach `top_p`. The same seed draws the same tokens. Never changes a logit.
+//! Gets logits, returns a token: the best at temperature 0, else one drawn from the smallest set of tokens whose
+//! probabilities reach `top_p`. The same seed draws the same tokens. Never changes a logit.
 
 /// How tokens are picked.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! State files: what a sequence has read so far, as a file.
 //!
-//! Gets a sequence's state and the model it belongs to, returns safetensors bytes, and back. A tensor that has one buffer per layer is
-//! one tensor of the file, the layers first. The file names its version, graph and model; another model's is refused. Never touches
-//! the disk or a device.
+//! Gets a sequence's state and the model it belongs to, returns safetensors bytes, and back. A tensor that has one
+//! buffer per layer is one tensor of the file, the layers first. The file names its version, graph and model; another
+//! model's is refused. Never touches the disk or a device.
 
 use std::collections::HashMap;
 

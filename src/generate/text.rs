@@ -1,7 +1,7 @@
 //! Text and tokens.
 //!
-//! Gets text, returns tokens and back. Byte-level models (a vocabulary of 256) need no tokenizer. Streamed text never splits a
-//! character: bytes that do not make one yet wait for the next. Never prints.
+//! Gets text, returns tokens and back. Byte-level models (a vocabulary of 256) need no tokenizer. Streamed text never
+//! splits a character: bytes that do not make one yet wait for the next. Never prints.
 
 /// Size of a byte-level vocabulary.
 pub const BYTE_VOCABULARY: u64 = 256;

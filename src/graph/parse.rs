@@ -1,7 +1,7 @@
 //! Text to [`Graph`].
 //!
-//! Gets one source, returns a graph or every diagnostic that can be found in one go: a bad entry does not hide the next one.
-//! Never looks at a checkpoint, so it does not know whether a name means anything.
+//! Gets one source, returns a graph or every diagnostic that can be found in one go: a bad entry does not hide the next
+//! one. Never looks at a checkpoint, so it does not know whether a name means anything.
 
 use crate::base::diag::Diagnostic;
 use crate::base::raw::{Entries, Name, Raw, Reader};
@@ -42,7 +42,7 @@ fn graph<'a>(reader: &mut Reader<'a>, syntax: GraphSyntax<'a>) -> Option<Graph> 
         .collect();
     let mut layouts: Vec<Layout> = syntax.layouts.iter().filter_map(|raw| layout(reader, raw)).collect();
     if layouts.is_empty() {
-        layouts.push(Layout { name: "as stored".to_owned(), transposed: Vec::new() });
+        layouts.push(Layout { name: "stored".to_owned(), transposed: Vec::new() });
     }
     let dims = reader
         .entries(&syntax.dims, "dim")

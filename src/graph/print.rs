@@ -1,7 +1,7 @@
 //! [`Graph`] to canonical text.
 //!
-//! Gets a graph, returns RON that parses to the same graph: fields in a fixed order, one entry a line. Comments are not part of
-//! a graph and are not printed. Never fails.
+//! Gets a graph, returns RON that parses to the same graph: fields in a fixed order, one entry a line. Comments are not
+//! part of a graph and are not printed. Never fails.
 
 use std::fmt::Write;
 

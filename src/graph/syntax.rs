@@ -1,7 +1,7 @@
 //! The grammar of a graph file, as serde sees it.
 //!
-//! Gets RON, returns the outermost structure with its parts still raw, so that each can be read, and complained about, by
-//! itself. Unknown fields are refused. Never resolves a name.
+//! Gets RON, returns the outermost structure with its parts still raw, so that each can be read, and complained about,
+//! by itself. Unknown fields are refused. Never resolves a name.
 
 use serde::Deserialize;
 

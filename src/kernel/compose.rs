@@ -22,7 +22,8 @@ pub struct PortBinding {
     pub dtype: DType,
     /// Whether any kernel text may write through it: `read_write` if so.
     pub writes: bool,
-    /// The bindings it reaches its elements through, in order; more than one if the tensor is larger than a binding may be.
+    /// The bindings it reaches its elements through, in order; more than one if the tensor is larger than a binding may
+    /// be.
     pub parts: Vec<Part>,
 }
 
@@ -64,7 +65,8 @@ pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, St
     for (index, line) in template.lines.iter().enumerate() {
         let is_directive = ["enable ", "requires ", "diagnostic("].iter().any(|word| line.text.starts_with(word));
         if line.text.starts_with("enable subgroups;") {
-            // WGSL asks for it; naga 30 does not know it and goes by capability alone. May go with the naga that knows it.
+            // WGSL asks for it; naga 30 does not know it and goes by capability alone. May go with the naga that knows
+            // it.
             directives.push(Line { text: format!("// {}", line.text), origin: line.origin });
         } else if is_directive {
             directives.push(line.clone());
@@ -286,6 +288,11 @@ fn store_accessor(out: &mut String, port: &PortBinding, store: u32, width: u32) 
 }
 
 const PACK_BF16: &str = "\
-fn graphc_round_bf16(value: f32) -> u32 { let bits = bitcast<u32>(value); return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u; }
-fn graphc_pack_bf16(value: vec2<f32>) -> u32 { return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u); }
+fn graphc_round_bf16(value: f32) -> u32 {
+    let bits = bitcast<u32>(value);
+    return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+fn graphc_pack_bf16(value: vec2<f32>) -> u32 {
+    return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u);
+}
 ";

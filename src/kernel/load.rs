@@ -1,8 +1,8 @@
 //! Kernel files to a [`KernelLib`].
 //!
-//! Gets named texts, returns every kernel that is right and a diagnostic for everything that is not: manifests against their
-//! grammar, texts against naga, ports against texts. Imports (`#import "shared/NAME.wgsl"` on a line of its own) are spliced in
-//! once each, with a map back to their files. Never touches the disk.
+//! Gets named texts, returns every kernel that is right and a diagnostic for everything that is not: manifests against
+//! their grammar, texts against naga, ports against texts. Imports (`#import "shared/NAME.wgsl"` on a line of its own)
+//! are spliced in once each, with a map back to their files. Never touches the disk.
 
 use std::collections::BTreeMap;
 
@@ -297,8 +297,8 @@ fn push(
     }
 }
 
-/// Makes a text's own binding read-only where the text only reads it: as `read_write` it would cost a barrier wherever the
-/// op stands.
+/// Makes a text's own binding read-only where the text only reads it: as `read_write` it would cost a barrier wherever
+/// the op stands.
 fn declare_read_only(lines: &mut [Line], port: &Name) -> Option<Diagnostic> {
     let declares =
         |line: &&mut Line| line.text.contains("var<storage") && words(&line.text).any(|word| word == port.text);

@@ -1,7 +1,8 @@
 //! Maps: an elementwise expression as a kernel.
 //!
-//! Gets the author's WGSL expression and the shapes of its operands, returns a [`Template`] of one thread per element. Operands
-//! broadcast as in NumPy: shapes are aligned at their last axes, an axis of 1 repeats. Arithmetic is f32. Never changes the expression.
+//! Gets the author's WGSL expression and the shapes of its operands, returns a [`Template`] of one thread per element.
+//! Operands broadcast as in NumPy: shapes are aligned at their last axes, an axis of 1 repeats. Arithmetic is f32.
+//! Never changes the expression.
 
 use std::fmt::Write;
 
@@ -145,13 +146,12 @@ fn written(lines: &mut Vec<Line>, text: &str) {
 fn expression_lines(lines: &mut Vec<Line>, expr: &Name, source: &crate::base::span::Source) {
     written(lines, "    (");
     let before = &source.text[..expr.span.start as usize];
-    let mut number = before.matches('\n').count() as u32 + 1;
+    let first = before.matches('\n').count() as u32 + 1;
     let mut offset = expr.span.start;
-    for text in expr.text.split('\n') {
+    for (number, text) in (first..).zip(expr.text.split('\n')) {
         let origin = LineOrigin { source: expr.span.source, offset, prefix: 0, number };
         lines.push(Line { text: text.to_owned(), origin: Some(origin) });
         offset += text.len() as u32 + 1;
-        number += 1;
     }
     written(lines, "    )");
 }

@@ -50,7 +50,8 @@ pub struct KernelDef {
     pub ports: Vec<PortDef>,
     /// Its constants, in the manifest's order.
     pub consts: Vec<ConstDef>,
-    /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port alike.
+    /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port
+    /// alike.
     pub variants: Vec<Variant>,
 }
 

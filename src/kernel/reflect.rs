@@ -1,7 +1,7 @@
 //! What naga finds in a text: entry point, bindings, accesses, workgroup size.
 //!
-//! Gets complete WGSL, returns a [`Reflection`], or naga's complaint at its place in the author's file. What is said about reads
-//! and writes comes from naga's analysis of the entry point and all it calls. Never trusts a declaration.
+//! Gets complete WGSL, returns a [`Reflection`], or naga's complaint at its place in the author's file. What is said
+//! about reads and writes comes from naga's analysis of the entry point and all it calls. Never trusts a declaration.
 
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 

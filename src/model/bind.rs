@@ -1,7 +1,7 @@
 //! Matches what an op is given with its kernel's ports.
 //!
-//! Gets the shapes at the ports and the op's own constants, returns the kernel's dims, every constant as WGSL, the variant to take and
-//! the dispatch size. Never looks at the graph around the op.
+//! Gets the shapes at the ports and the op's own constants, returns the kernel's dims, every constant as WGSL, the
+//! variant to take and the dispatch size. Never looks at the graph around the op.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Unifies the shapes with the ports' expressions. `shapes` are by port; those of ports that define a value are absent.
+    /// Unifies the shapes with the ports' expressions. `shapes` are by port; those of ports that define a value are
+    /// absent.
     ///
     /// # Errors
     /// Shapes that clash, dims that stay unknown, constants that are missing or inexact.

@@ -1,8 +1,8 @@
 //! Graph to [`Model`]: unrolls loops, resolves names, gives every tensor its shape.
 //!
-//! Gets a graph, the kernels, a checkpoint's index and a step shape; returns a model and lints, or every diagnostic that can be
-//! found in one go: what a broken op would have defined counts as known, so that one mistake is reported once. Never reads a weight's
-//! bytes, never orders ops.
+//! Gets a graph, the kernels, a checkpoint's index and a step shape; returns a model and lints, or every diagnostic
+//! that can be found in one go: what a broken op would have defined counts as known, so that one mistake is reported
+//! once. Never reads a weight's bytes, never orders ops.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,16 @@ use crate::base::role::OutputRole;
 use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::{Arg, Graph, Layout, Node};
+use crate::graph::{Arg, Graph, Layout, Node, State};
 use crate::kernel::{Access, KernelDef, KernelLib, map};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
-use crate::model::weights::{logical_shape, matches, with_rank};
+use crate::model::layouts::choose_layout;
+use crate::model::weights::logical_shape;
 use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
 
 /// More ops than any model has: a bound on unrolling.
-const MAX_OPS: usize = 1 << 17;
+pub(super) const MAX_OPS: usize = 1 << 17;
 
 /// What a model is built for.
 #[derive(Clone, Debug)]
@@ -57,84 +58,9 @@ pub fn build(
     builder.finish()
 }
 
-/// The first layout in which every weight that the graph uses has the shape that the graph states.
-fn choose_layout<'a>(graph: &'a Graph, index: &Index, shape: StepShape) -> Result<&'a Layout, Vec<Diagnostic>> {
-    let mut first_misfit = None;
-    for layout in &graph.layouts {
-        let dims = Dims::new(graph, index, layout, shape);
-        let mut used = BTreeSet::new();
-        let mut variables = Vec::new();
-        used_weights(&graph.ops, &dims, &mut variables, &mut used);
-        let mut misfits = Vec::new();
-        for stated in &graph.weights {
-            for name in used.iter().filter(|name| matches(&stated.pattern.text, name)) {
-                misfits.extend(misfit(index, layout, &dims, name, &stated.pattern, &stated.shape));
-            }
-        }
-        if misfits.is_empty() {
-            return Ok(layout);
-        }
-        first_misfit.get_or_insert((layout, misfits));
-    }
-    let (layout, misfits) = first_misfit.expect("a graph has at least one layout");
-    Err(misfits.into_iter().map(|m| m.note(format!("the checkpoint was read as `{}`", layout.name))).collect())
-}
-
-fn misfit(
-    index: &Index,
-    layout: &Layout,
-    dims: &Dims<'_>,
-    name: &str,
-    pattern: &Name,
-    shape: &[Spanned],
-) -> Option<Diagnostic> {
-    let (found, _) = logical_shape(index, layout, name)?;
-    let expected: Result<Vec<u64>, Diagnostic> = shape.iter().map(|expr| dims.extent(expr, &[])).collect();
-    match expected {
-        Err(diagnostic) => Some(diagnostic),
-        Ok(expected) if with_rank(&found, expected.len()).as_ref() == Some(&expected) => None,
-        Ok(expected) => {
-            let message = format!("weight `{name}` has shape {found:?}, expected {expected:?}");
-            Some(Diagnostic::error(pattern.span, message))
-        }
-    }
-}
-
-/// Names of all weights that the graph uses for this checkpoint.
-fn used_weights(nodes: &[Node], dims: &Dims<'_>, variables: &mut Vec<(String, u64)>, used: &mut BTreeSet<String>) {
-    fn add(name: &Name, variables: &[(String, u64)], used: &mut BTreeSet<String>) {
-        if let Some(weight) = name.text.strip_prefix("w.") {
-            used.insert(substitute(weight, variables).0);
-        }
-    }
-    for node in nodes {
-        match node {
-            Node::Op { args, .. } => {
-                for (_, arg) in args {
-                    if let Arg::Tensor(name) = arg {
-                        add(name, variables, used);
-                    }
-                }
-            }
-            Node::Map { args, .. } => args.iter().for_each(|(_, name)| add(name, variables, used)),
-            Node::Let { value, .. } => add(value, variables, used),
-            Node::ForEach { variable, count, body } => {
-                for at in 0..dims.eval(count, variables).unwrap_or(0).clamp(0, MAX_OPS as i64) as u64 {
-                    variables.push((variable.text.clone(), at));
-                    used_weights(body, dims, variables, used);
-                    variables.pop();
-                }
-            }
-            Node::If { condition, then, otherwise } => {
-                let taken = dims.eval(condition, variables).is_ok_and(|value| value != 0);
-                used_weights(if taken { then } else { otherwise }, dims, variables, used);
-            }
-        }
-    }
-}
-
-/// `{variable}` replaced by its number; also the pattern with `{}` instead, and the number of the outermost variable used.
-fn substitute(text: &str, variables: &[(String, u64)]) -> (String, String, Option<u64>) {
+/// `{variable}` replaced by its number; also the pattern with `{}` instead, and the number of the outermost variable
+/// used.
+pub(super) fn substitute(text: &str, variables: &[(String, u64)]) -> (String, String, Option<u64>) {
     let (mut name, mut pattern, mut index) = (text.to_owned(), text.to_owned(), None);
     for (variable, value) in variables {
         let hole = format!("{{{variable}}}");
@@ -238,8 +164,11 @@ impl<'a> Builder<'a> {
     fn declare(&mut self) {
         for input in &self.graph.inputs {
             let shape: Option<Vec<u64>> = input.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
-            let Some(shape) = shape else { continue };
             let path = format!("in.{}", input.name.text);
+            let Some(shape) = shape else {
+                self.names.insert(path, None);
+                continue;
+            };
             let origin = Origin::Input { input: self.model.inputs.len() as u32 };
             let value = self.model.values.push(Value { path: path.clone(), dtype: DType::U32, shape, origin });
             self.names.insert(path.clone(), Some(value));
@@ -248,36 +177,44 @@ impl<'a> Builder<'a> {
             self.model.inputs.push(InputTensor { name: input.name.text.clone(), role: input.role, value });
         }
         for state in &self.graph.state {
-            let count = match &state.per {
-                Some(per) => self.ok(self.dims.extent(per, &[])),
-                None => Some(1),
+            self.declare_state(state);
+        }
+    }
+
+    /// Defines the values of a state, one or one per layer. Where something is wrong with it, its names are known all
+    /// the same.
+    fn declare_state(&mut self, state: &State) {
+        let count = match &state.per {
+            Some(per) => self.ok(self.dims.extent(per, &[])).unwrap_or(0),
+            None => 1,
+        };
+        if count > MAX_OPS as u64 {
+            let message = format!("state `{}` has {count} tensors, more than {MAX_OPS}", state.name.text);
+            return self.report(Diagnostic::error(state.name.span, message));
+        }
+        let shape: Option<Vec<u64>> = state.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
+        let first = shape.as_ref().map(|shape| shape.first().copied());
+        let capacity = u64::from(self.request.shape.capacity);
+        if first.is_some_and(|first| first != Some(capacity)) {
+            let message = format!("the first axis of state `{}` is not the sequences of the session", state.name.text);
+            self.report(Diagnostic::error(state.name.span, message).note("expected a dim of kind `Capacity` there"));
+        }
+        for at in 0..count {
+            let suffix = if state.per.is_some() { format!(".{at}") } else { String::new() };
+            let path = format!("{}{suffix}", state.name.text);
+            let name = format!("state.{path}");
+            let Some(shape) = &shape else {
+                self.names.insert(name, None);
+                continue;
             };
-            let shape: Option<Vec<u64>> = state.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
-            let (Some(count), Some(shape)) = (count, shape) else { continue };
-            if count > MAX_OPS as u64 {
-                let message = format!("state `{}` has {count} tensors, more than {MAX_OPS}", state.name.text);
-                self.report(Diagnostic::error(state.name.span, message));
-                continue;
-            }
-            if shape.first() != Some(&u64::from(self.request.shape.capacity)) {
-                let message = format!("state `{}` has shape {shape:?}", state.name.text);
-                let note = "its first axis is the sequences of the session: a dim of kind `Capacity`";
-                self.report(Diagnostic::error(state.name.span, message).note(note));
-                continue;
-            }
-            for at in 0..count {
-                let suffix = if state.per.is_some() { format!(".{at}") } else { String::new() };
-                let path = format!("{}{suffix}", state.name.text);
-                let name = format!("state.{path}");
-                let origin = Origin::State { state: self.model.state.len() as u32 };
-                let value = Value { path: name.clone(), dtype: state.dtype, shape: shape.clone(), origin };
-                let value = self.model.values.push(value);
-                self.names.insert(name.clone(), Some(value));
-                self.paths.insert(name, value);
-                self.defined.insert(value, state.name.span);
-                let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init };
-                self.model.state.push(tensor);
-            }
+            let origin = Origin::State { state: self.model.state.len() as u32 };
+            let value = Value { path: name.clone(), dtype: state.dtype, shape: shape.clone(), origin };
+            let value = self.model.values.push(value);
+            self.names.insert(name.clone(), Some(value));
+            self.paths.insert(name, value);
+            self.defined.insert(value, state.name.span);
+            let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init };
+            self.model.state.push(tensor);
         }
     }
 
@@ -608,7 +545,8 @@ impl<'a> Builder<'a> {
     }
 
     fn template(&mut self, template: &crate::kernel::Template) -> crate::base::arena::Id<crate::kernel::Template> {
-        // Templates of kernels repeat in every layer, those of maps mostly so; a plan's kernels are told apart by text anyway.
+        // Templates of kernels repeat in every layer, those of maps mostly so; a plan's kernels are told apart by text
+        // anyway.
         let known = self.model.templates.iter().find(|(_, other)| other.file == template.file && *other == template);
         match known.map(|(id, _)| id) {
             Some(id) => id,

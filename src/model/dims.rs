@@ -1,7 +1,8 @@
 //! Values of a graph's dims.
 //!
-//! Gets the graph's dims, a checkpoint's index, a layout and a step shape; returns numbers, each computed when it is first asked
-//! for, so that a dim that nothing uses may be without a value. Never guesses: a missing weight is an error at the dim.
+//! Gets the graph's dims, a checkpoint's index, a layout and a step shape; returns numbers, each computed when it is
+//! first asked for, so that a dim that nothing uses may be without a value. Never guesses: a missing weight is an error
+//! at the dim.
 
 use std::cell::RefCell;
 

@@ -1,14 +1,15 @@
 //! The typed graph: every tensor has a shape and an element type, every op a kernel and a dispatch size.
 //!
-//! Gets a [`Graph`](crate::graph::Graph), a [`KernelLib`](crate::kernel::KernelLib) and the index of a checkpoint ([`build`]), returns a
-//! [`Model`] for one step shape. What holds then: loops and conditions are unrolled, every name is resolved, every value is
-//! defined before it is used, all shapes agree, and an update names the version it consumes. Never orders ops, never
-//! assigns memory.
+//! Gets a [`Graph`](crate::graph::Graph), a [`KernelLib`](crate::kernel::KernelLib) and the index of a checkpoint
+//! ([`build`]), returns a [`Model`] for one step shape. What holds then: loops and conditions are unrolled, every name
+//! is resolved, every value is defined before it is used, all shapes agree, and an update names the version it
+//! consumes. Never orders ops, never assigns memory.
 
 mod bind;
 mod build;
 pub mod detect;
 mod dims;
+mod layouts;
 mod names;
 mod print;
 mod weights;

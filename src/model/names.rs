@@ -1,7 +1,7 @@
 //! What can be said of a graph without a checkpoint.
 //!
-//! Gets a graph and the kernels, returns diagnostics for ops, ports and constants that do not exist. Never resolves a value's name,
-//! since that takes dims.
+//! Gets a graph and the kernels, returns diagnostics for ops, ports and constants that do not exist. Never resolves a
+//! value's name, since that takes dims.
 
 use crate::base::diag::Diagnostic;
 use crate::graph::{Graph, Node};

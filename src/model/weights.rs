@@ -1,7 +1,7 @@
 //! Names and shapes of weights as a graph sees them.
 //!
-//! Gets patterns (`{}` for a number) and stored shapes, returns logical shapes. Converters disagree about axes of 1, which say
-//! nothing, so shapes are compared without them where their ranks differ. Never reads a weight's bytes.
+//! Gets patterns (`{}` for a number) and stored shapes, returns logical shapes. Converters disagree about axes of 1,
+//! which say nothing, so shapes are compared without them where their ranks differ. Never reads a weight's bytes.
 
 use crate::checkpoint::Index;
 use crate::graph::Layout;
@@ -17,8 +17,11 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// A shape as the graph sees it; and rows and columns as stored, if they are stored the other way round.
+pub type LogicalShape = (Vec<u64>, Option<(u64, u64)>);
+
 /// Shape of a weight as the graph sees it in this layout, and its stored rows and columns if they are swapped.
-pub fn logical_shape(index: &Index, layout: &Layout, name: &str) -> Option<(Vec<u64>, Option<(u64, u64)>)> {
+pub fn logical_shape(index: &Index, layout: &Layout, name: &str) -> Option<LogicalShape> {
     let stored = &index.get(name)?.shape;
     if !layout.transposed.iter().any(|pattern| matches(&pattern.text, name)) {
         return Some((stored.clone(), None));

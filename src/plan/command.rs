@@ -1,7 +1,8 @@
 //! What a plan consists of: buffers, kernels, levels of commands, transitions. No GPU types.
 //!
 //! Gets nothing, returns nothing: plain data that `lower` makes, `check` verifies, `print` lists and executors replay.
-//! Any value can be expressed here, also a wrong one; only a [`CheckedPlan`](crate::plan::CheckedPlan) is known to be right.
+//! Any value can be expressed here, also a wrong one; only a [`CheckedPlan`](crate::plan::CheckedPlan) is known to be
+//! right.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +44,8 @@ pub enum BufferKind {
         /// Index into [`StateLayout::buffers`](crate::plan::weights::StateLayout::buffers).
         index: u32,
     },
-    /// Memory of one step, shared over time by values that are never live together. Its contents do not survive the step;
-    /// sessions draw slots of all their plans from one pool, a pool per rest usage.
+    /// Memory of one step, shared over time by values that are never live together. Its contents do not survive the
+    /// step; sessions draw slots of all their plans from one pool, a pool per rest usage.
     Slot,
     /// Device side of the step's inputs: written by a copy, read by dispatches. Its contents do not survive the step.
     Input,
@@ -94,7 +95,8 @@ pub struct Kernel {
     pub workgroup_size: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
-    /// Whether naga's index and loop checks are compiled in. The same in every executor, so that results are the same bits.
+    /// Whether naga's index and loop checks are compiled in. The same in every executor, so that results are the same
+    /// bits.
     pub runtime_checks: bool,
     /// Whether workgroup memory is zeroed first.
     pub zero_workgroup_memory: bool,

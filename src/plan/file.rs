@@ -1,7 +1,7 @@
 //! Plans as files: versioned RON that holds everything a step needs but weights and inputs.
 //!
-//! Gets a checked plan, returns text; gets text, returns a plan that is not yet checked. What holds then: the text has this program's
-//! plan version. Never trusts the text further: [`check`](crate::plan::check::check) does the rest.
+//! Gets a checked plan, returns text; gets text, returns a plan that is not yet checked. What holds then: the text has
+//! this program's plan version. Never trusts the text further: [`check`](crate::plan::check::check) does the rest.
 
 use serde::{Deserialize, Serialize};
 

@@ -384,8 +384,8 @@ impl<'a> Lowering<'a> {
 
     /// What every port of an op is bound to.
     ///
-    /// A tensor that is read may be larger than a binding: it is bound in parts. One that is written may not, since no buffer is
-    /// bound twice where one of the bindings writes (P5).
+    /// A tensor that is read may be larger than a binding: it is bound in parts. One that is written may not, since no
+    /// buffer is bound twice where one of the bindings writes (P5).
     fn bind(&self, op: &Op) -> Result<Bound, Diagnostic> {
         let template = &self.model.templates[op.template];
         let mut bound: BTreeMap<u32, (Binding, Slice, DType, bool)> = BTreeMap::new();
@@ -574,7 +574,8 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// What a device must offer to run a plan: what the plan uses, and of `made_for` only what kernels may have been chosen by.
+/// What a device must offer to run a plan: what the plan uses, and of `made_for` only what kernels may have been chosen
+/// by.
 fn needs(plan: &Plan, made_for: &Limits) -> Limits {
     let slices = plan.commands().flat_map(|command| match command {
         Command::Dispatch(dispatch) => dispatch.bindings.as_slice(),
@@ -615,8 +616,9 @@ fn phases(accesses: &[(u32, Usage)]) -> Vec<(u32, Usage)> {
     phases
 }
 
-/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier. With a fixed
-/// rest usage the buffer is taken back to it; otherwise it rests in the usage of its last phase, which costs nothing.
+/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier.
+/// With a fixed rest usage the buffer is taken back to it; otherwise it rests in the usage of its last phase, which
+/// costs nothing.
 fn transitions(phases: &[(u32, Usage)], fixed: Option<Usage>) -> (Usage, Vec<(Option<u32>, Usage, Usage)>) {
     let (Some(first), Some(last)) = (phases.first(), phases.last()) else {
         return (fixed.unwrap_or(Usage::STORAGE_READ), Vec::new());

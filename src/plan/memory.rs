@@ -1,9 +1,9 @@
 //! Slots: buffers shared over time by values that are never live together.
 //!
-//! Gets the live ranges and sizes of a schedule's values, returns a slot for each and the slots' sizes. Two values share a slot only
-//! if one's last level lies before the other's first, so no dispatch finds an input and an output in one buffer (P5) and no
-//! sharing adds a level. Deterministic. Never looks at offsets: a value begins where its slot begins, since usage is tracked
-//! per whole buffer.
+//! Gets the live ranges and sizes of a schedule's values, returns a slot for each and the slots' sizes. Two values
+//! share a slot only if one's last level lies before the other's first, so no dispatch finds an input and an output in
+//! one buffer (P5) and no sharing adds a level. Deterministic. Never looks at offsets: a value begins where its slot
+//! begins, since usage is tracked per whole buffer.
 
 /// A value that needs memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Need {
 
 /// The slot of each need, and the bytes of each slot.
 ///
-/// Largest first: a slot then never grows, and a value takes the smallest slot that is free for all of its life. On live ranges
-/// alone, first come first served would be optimal; with sizes it lets small values settle in large slots.
+/// Largest first: a slot then never grows, and a value takes the smallest slot that is free for all of its life. On
+/// live ranges alone, first come first served would be optimal; with sizes it lets small values settle in large slots.
 pub fn assign(needs: &[Need]) -> (Vec<usize>, Vec<u64>) {
     struct Slot {
         size_bytes: u64,

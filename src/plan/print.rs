@@ -1,7 +1,7 @@
 //! A plan as text, made to be read and to be compared with `diff`.
 //!
-//! Gets a plan, returns listings: all commands, the barriers with their reasons, or the memory map. The reason of a transition is
-//! found by walking the plan, not stored in it. Never used as input.
+//! Gets a plan, returns listings: all commands, the barriers with their reasons, or the memory map. The reason of a
+//! transition is found by walking the plan, not stored in it. Never used as input.
 
 use std::fmt::Write;
 
@@ -15,7 +15,8 @@ fn headline(plan: &Plan, summary: &Summary) -> String {
     let shape = plan.shape;
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     format!(
-        "plan {}  T={} S={} R={} B={}  | {} dispatches  {} levels  {} barriers  {} transitions  | slots {:.2} MiB (lower bound {:.2})",
+        "plan {}  T={} S={} R={} B={}  | {} dispatches  {} levels  {} barriers  {} transitions  | slots {:.2} MiB \
+         (lower bound {:.2})",
         plan.graph,
         shape.tokens,
         shape.sequences,
@@ -90,7 +91,8 @@ pub fn memory(plan: &Plan) -> String {
     let mut out = headline(plan, &summary) + "\n";
     let _ = writeln!(
         out,
-        "weights {} bytes in {} buffers (layout {})\nstate {} bytes in {} buffers\nslots {} bytes in {} buffers, lower bound {}",
+        "weights {} bytes in {} buffers (layout {})\nstate {} bytes in {} buffers\nslots {} bytes in {} buffers, \
+         lower bound {}",
         summary.weight_bytes,
         plan.weights.buffers.len(),
         summary.weight_layout,

@@ -1,7 +1,7 @@
 //! Usages of a buffer and their rules.
 //!
-//! Gets sets of usages, returns whether they combine and whether a transition must stand between two of them. The bits mean
-//! what `wgpu-hal`'s `BufferUses` of the same names mean; only `exec::hal` converts. Never knows a GPU type.
+//! Gets sets of usages, returns whether they combine and whether a transition must stand between two of them. The bits
+//! mean what `wgpu-hal`'s `BufferUses` of the same names mean; only `exec::hal` converts. Never knows a GPU type.
 
 use std::fmt;
 

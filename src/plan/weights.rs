@@ -25,8 +25,8 @@ pub struct WeightBuffer {
     pub label: String,
     /// Size in bytes, a multiple of four.
     pub size_bytes: u64,
-    /// Set if the buffer packs small tensors: bytes of one record, a record per layer. An offset within a record is the same in
-    /// every layer, so that one pipeline serves all of them and the record's base is the binding's offset.
+    /// Set if the buffer packs small tensors: bytes of one record, a record per layer. An offset within a record is the
+    /// same in every layer, so that one pipeline serves all of them and the record's base is the binding's offset.
     pub record_bytes: Option<u64>,
 }
 

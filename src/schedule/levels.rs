@@ -1,8 +1,8 @@
 //! Levels: the longest chain to each step.
 //!
-//! Gets a model's steps in file order, returns a level for each, as early as its dependencies allow. A step depends on the one
-//! that defines what it reads; one that writes a tensor in place also on every reader of the version before. Those are
-//! all the dependencies there are, so the number of levels is the longest chain. Never looks at memory.
+//! Gets a model's steps in file order, returns a level for each, as early as its dependencies allow. A step depends on
+//! the one that defines what it reads; one that writes a tensor in place also on every reader of the version before.
+//! Those are all the dependencies there are, so the number of levels is the longest chain. Never looks at memory.
 
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};

@@ -1,9 +1,9 @@
 //! The order of a model's ops: levels, and when each value is live.
 //!
-//! Gets a [`Model`], returns a [`Schedule`] ([`build`]). What holds then: no step depends on another of its level; every
-//! step comes after all it depends on; there are exactly as many levels as the longest chain of dependent steps has members.
-//! Copies of inputs and outputs are steps like any other. Deterministic: inside a level, steps are in file order. Never
-//! assigns memory, never places a transition.
+//! Gets a [`Model`], returns a [`Schedule`] ([`build`]). What holds then: no step depends on another of its level;
+//! every step comes after all it depends on; there are exactly as many levels as the longest chain of dependent steps
+//! has members. Copies of inputs and outputs are steps like any other. Deterministic: inside a level, steps are in file
+//! order. Never assigns memory, never places a transition.
 
 mod levels;
 
@@ -33,7 +33,8 @@ pub enum Step {
 pub struct Schedule {
     /// The steps of each level, in file order.
     pub levels: Vec<Vec<Step>>,
-    /// For every value of the model, the levels of its first and last use; nothing for weights and values never touched.
+    /// For every value of the model, the levels of its first and last use; nothing for weights and values never
+    /// touched.
     pub live: Vec<Option<(u32, u32)>>,
     /// Members of the longest chain of dependent steps.
     pub longest_chain: u32,

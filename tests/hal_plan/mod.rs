@@ -1,7 +1,7 @@
 //! A plan small enough to be written by hand, for tests of executors alone.
 //!
-//! Gets a number of elements, returns a plan over one weight and one state buffer: `y = 2 x + w + s`, then `s += 1`, in two
-//! dispatches through two slots of different rest usages. Never run by itself.
+//! Gets a number of elements, returns a plan over one weight and one state buffer: `y = 2 x + w + s`, then `s += 1`, in
+//! two dispatches through two slots of different rest usages. Never run by itself.
 
 use graphc::base::arena::Arena;
 use graphc::base::dtype::DType;

@@ -1,9 +1,9 @@
 //! Owners of hal objects; the order in which they are destroyed lives here.
 //!
-//! Gets descriptions, returns owners that free what they own when dropped, on every path. What holds then: an object lives
-//! as long as its owner, the device longer than every owner, and [`Timeline`] is not dropped before the GPU is done with what
-//! was submitted through it. So whoever declares a `Timeline` before the things it runs on is right on every path, errors
-//! half-way included. Never knows a plan.
+//! Gets descriptions, returns owners that free what they own when dropped, on every path. What holds then: an object
+//! lives as long as its owner, the device longer than every owner, and [`Timeline`] is not dropped before the GPU is
+//! done with what was submitted through it. So whoever declares a `Timeline` before the things it runs on is right on
+//! every path, errors half-way included. Never knows a plan.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -269,20 +269,20 @@ impl<A: Api> HostBuffer<A> {
         unsafe { self.pointer.add(offset_bytes as usize) }
     }
 
-    /// Writes bytes; the GPU sees them after [`flush`](Self::flush) and a later submission. The caller has waited for the last
-    /// step that used the buffer.
+    /// Writes bytes; the GPU sees them after [`flush`](Self::flush) and a later submission. The caller has waited for
+    /// the last step that used the buffer.
     pub(super) fn write(&mut self, offset_bytes: u64, bytes: &[u8]) {
         let to = self.at(offset_bytes, bytes.len());
         // SAFETY: `at` checked the range, `bytes` is no part of a mapping, and P10 keeps the GPU away.
         unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
     }
 
-    /// Reads bytes that the GPU wrote, after [`invalidate`](Self::invalidate). The caller has waited for the step that wrote
-    /// them.
+    /// Reads bytes that the GPU wrote, after [`invalidate`](Self::invalidate). The caller has waited for the step that
+    /// wrote them.
     pub(super) fn read(&self, offset_bytes: u64, len: usize) -> Vec<u8> {
         let from = self.at(offset_bytes, len);
-        // SAFETY: `at` checked the range; mapped memory is initialised as far as Rust can tell, being foreign; P10 keeps the
-        // GPU away while the slice lives, which is until the end of this statement.
+        // SAFETY: `at` checked the range; mapped memory is initialised as far as Rust can tell, being foreign; P10
+        // keeps the GPU away while the slice lives, which is until the end of this statement.
         unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }.to_vec()
     }
 
@@ -390,9 +390,9 @@ fn pipeline_layout<A: Api>(
     Ok(PipelineLayout { raw: Some(raw), gpu: gpu.clone() })
 }
 
-/// An unused override, appended to every kernel. hal's Vulkan back end (30.0.1) translates a module without overrides before
-/// it knows the entry point, and then heeds neither `force_loop_bounding` nor `zero_initialize_workgroup_memory`; this
-/// may go when it does.
+/// An unused override, appended to every kernel. hal's Vulkan back end (30.0.1) translates a module without overrides
+/// before it knows the entry point, and then heeds neither `force_loop_bounding` nor
+/// `zero_initialize_workgroup_memory`; this may go when it does.
 const DEFERRED: &str = "\noverride graphc_translate_late: u32 = 0u;\n";
 
 /// A kernel's text as hal wants it, or what is wrong with it.
@@ -462,8 +462,8 @@ impl<A: Api> BindGroup<A> {
             acceleration_structures: &[],
             external_textures: &[],
         };
-        // SAFETY: as many bindings as the layout has (P1), every range in its buffer and aligned (P2); the owner keeps the
-        // buffers and the layout alive.
+        // SAFETY: as many bindings as the layout has (P1), every range in its buffer and aligned (P2); the owner keeps
+        // the buffers and the layout alive.
         let raw = unsafe { gpu.device.create_bind_group(&description) }
             .map_err(|error| failed(&format!("bind group of `{label}`"), &error))?;
         let buffers = bound.into_iter().map(|(buffer, _, _)| buffer).collect();
@@ -538,8 +538,8 @@ impl<A: Api> Drop for Encoder<A> {
     }
 }
 
-/// A fence and how far it has been asked to count: what is submitted through it finishes in order. Waits when dropped, so
-/// declare it before what it runs on in a struct, and after it among locals.
+/// A fence and how far it has been asked to count: what is submitted through it finishes in order. Waits when dropped,
+/// so declare it before what it runs on in a struct, and after it among locals.
 pub(super) struct Timeline<A: Api> {
     fence: Fence<A>,
     submitted: u64,
@@ -566,8 +566,8 @@ impl<A: Api> Timeline<A> {
         let commands = encoder.recorded.as_ref().expect("what is submitted was recorded before");
         let value = self.submitted + 1;
         let queue = &self.fence.gpu.queue;
-        // SAFETY: the buffer is of this device, was not submitted before, and lives on in its encoder; what it uses is kept
-        // alive by owners that are dropped after this timeline has been waited for. P3 and P4 order its commands.
+        // SAFETY: the buffer is of this device, was not submitted before, and lives on in its encoder; what it uses is
+        // kept alive by owners that are dropped after this timeline has been waited for. P3 and P4 order its commands.
         let result = unsafe { queue.submit(&[commands], &[], (self.fence.raw(), value)) };
         if let Err(error) = result {
             self.has_failed = true;

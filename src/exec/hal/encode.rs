@@ -1,8 +1,9 @@
 //! Commands of a plan as calls of a hal encoder.
 //!
-//! Gets what [`replay`](crate::exec::replay::replay) calls a recorder with, and the buffers and bind groups prepared for the
-//! plan; returns nothing but the commands in the encoder. What holds then: one `transition_buffers` call per barrier, no pass
-//! open after [`finish`](PlanRecorder::finish). Never creates an object, never submits, never decides what to wait for.
+//! Gets what [`replay`](crate::exec::replay::replay) calls a recorder with, and the buffers and bind groups prepared
+//! for the plan; returns nothing but the commands in the encoder. What holds then: one `transition_buffers` call per
+//! barrier, no pass open after [`finish`](PlanRecorder::finish). Never creates an object, never submits, never decides
+//! what to wait for.
 
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -109,8 +110,9 @@ impl<A: Api> Recorder for PlanRecorder<'_, A> {
         let barriers = transitions
             .iter()
             .map(|transition| barrier(raw(buffers, hosts, transition.buffer), transition.from, transition.to));
-        // SAFETY: the encoder is recording; every buffer is in `from` (P3, debug-checked by the tracker). Transitions inside a
-        // compute pass are legal in hal's back ends: none of them has an object for compute passes that forbids it.
+        // SAFETY: the encoder is recording; every buffer is in `from` (P3, debug-checked by the tracker). Transitions
+        // inside a compute pass are legal in hal's back ends: none of them has an object for compute passes that
+        // forbids it.
         unsafe { self.encoder.transition_buffers(barriers) };
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Executor on `wgpu-hal`: explicit transitions, nothing between the plan and the driver.
 //!
-//! Gets checked plans, weights, inputs; returns outputs. What holds then: every object a plan needs exists once and is freed
-//! in the right order on every path; a step is one submission of commands that were recorded while the step before it
-//! ran. Never validates and never decides: what hal asks of its caller is proved by `plan::check` (P1 to P10), so only a
-//! [`CheckedPlan`](crate::plan::CheckedPlan) gets here, and all of the crate's GPU `unsafe` lives in this module.
+//! Gets checked plans, weights, inputs; returns outputs. What holds then: every object a plan needs exists once and is
+//! freed in the right order on every path; a step is one submission of commands that were recorded while the step
+//! before it ran. Never validates and never decides: what hal asks of its caller is proved by `plan::check` (P1 to
+//! P10), so only a [`CheckedPlan`](crate::plan::CheckedPlan) gets here, and all of the crate's GPU `unsafe` lives in
+//! this module.
 
 #![allow(unsafe_code, reason = "hal validates nothing and says so by being unsafe; every block names what it rests on")]
 
@@ -63,7 +64,8 @@ impl<A: Api> HalExecutor<A> {
         Ok(Self::adapters(options)?.found.into_iter().map(|(info, _)| info).collect())
     }
 
-    /// Opens the preferred device, or the preferred one among those whose name contains `device_substring` (in any case).
+    /// Opens the preferred device, or the preferred one among those whose name contains `device_substring` (in any
+    /// case).
     ///
     /// # Errors
     /// If there is no such device, or it cannot be opened.

@@ -1,8 +1,8 @@
 //! A session: prepared plans over one set of weights and state.
 //!
-//! Gets checked plans and the inputs of steps; returns outputs. What holds then: a frame is written, recorded and read only
-//! after its last step has finished, and a plan's next frame is recorded while the GPU runs the current one, if it is free.
-//! Never names a hal type: owners do that.
+//! Gets checked plans and the inputs of steps; returns outputs. What holds then: a frame is written, recorded and read
+//! only after its last step has finished, and a plan's next frame is recorded while the GPU runs the current one, if it
+//! is free. Never names a hal type: owners do that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -42,9 +42,9 @@ pub struct HalSession<A: Api> {
     // Dropped first: waits until the GPU is done with everything below.
     timeline: Timeline<A>,
     plans: Vec<Prepared<A>>,
-    /// The pool of slots, by rest usage: a slot's place in it is its rank by size among its plan's. A place whose buffer is too
-    /// small for a later plan gets a larger one; earlier plans keep theirs. hal remembers no usages and slots have no
-    /// contents between steps, so a fresh buffer is at rest as it is.
+    /// The pool of slots, by rest usage: a slot's place in it is its rank by size among its plan's. A place whose
+    /// buffer is too small for a later plan gets a larger one; earlier plans keep theirs. hal remembers no usages and
+    /// slots have no contents between steps, so a fresh buffer is at rest as it is.
     slots: BTreeMap<Usage, Vec<Pooled<A>>>,
     pipelines: HashMap<PipelineKey, Rc<Pipeline<A>>>,
     contents: Contents<A>,
@@ -281,7 +281,8 @@ impl<A: Api> Session for HalSession<A> {
             inputs.get(input)?;
         }
         let frames = &prepared.frames;
-        // A frame whose outputs nobody waits for before one whose outputs would be lost; then the one that is ready; then the oldest.
+        // A frame whose outputs nobody waits for before one whose outputs would be lost; then the one that is ready;
+        // then the oldest.
         let current = (0..STEPS_IN_FLIGHT)
             .min_by_key(|at| (frames[*at].is_unread, !frames[*at].is_recorded, frames[*at].value))
             .expect("there is at least one frame");
@@ -305,7 +306,8 @@ impl<A: Api> Session for HalSession<A> {
         self.cost.steps += 1;
 
         let next = (current + 1) % STEPS_IN_FLIGHT;
-        // Only what costs no waiting: a frame still in flight is recorded when its turn comes, while the other one runs.
+        // Only what costs no waiting: a frame still in flight is recorded when its turn comes, while the other one
+        // runs.
         let frame = &prepared.frames[next];
         if !frame.is_recorded && frame.value <= self.timeline.finished()? {
             prepared.record(next, &self.options, &mut self.cost)?;

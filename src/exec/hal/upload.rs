@@ -1,8 +1,8 @@
 //! The way of bytes into device memory, and of single rows back.
 //!
-//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. At most two staging buffers
-//! are in use, filled in turn while the GPU copies from the other, so a model never lies in host memory a second time. Never
-//! tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
+//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. At most two staging
+//! buffers are in use, filled in turn while the GPU copies from the other, so a model never lies in host memory a
+//! second time. Never tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
 
 use std::rc::Rc;
 
@@ -131,12 +131,13 @@ impl<A: Api> Chunk<A> {
         let (staging, pieces) = (&self.staging, &self.pieces);
         self.encoder.record("upload", |encoder| {
             let staged = std::iter::once(barrier(staging.raw(), Usage::MAP_WRITE, Usage::COPY_SRC));
-            // SAFETY: the encoder is recording; the host has written the staging buffer and leaves it alone until its value.
+            // SAFETY: the encoder is recording; the host has written the staging buffer and leaves it alone until its
+            // value.
             unsafe { encoder.transition_buffers(staged) };
             for piece in pieces {
                 let regions = std::iter::once(region(piece.from_offset_bytes, piece.to_offset_bytes, piece.size_bytes));
-                // SAFETY: the source range was written by `put`; a layout's pieces lie in their buffers (P2) and apart, so
-                // that nothing need stand between two of them.
+                // SAFETY: the source range was written by `put`; a layout's pieces lie in their buffers (P2) and apart,
+                // so that nothing need stand between two of them.
                 unsafe { encoder.copy_buffer_to_buffer(staging.raw(), piece.to.raw(), regions) };
             }
             let staged = std::iter::once(barrier(staging.raw(), Usage::COPY_SRC, Usage::MAP_WRITE));

@@ -237,7 +237,8 @@ impl Contents<'_, '_> {
             content.written.add(slice.offset_bytes, end);
             let (name, start) = (self.errors.name(id), slice.offset_bytes);
             let reason = format!(
-                "{name}: expected bytes {start} to {end} to be written before they are read, found that byte {gap} is not"
+                "{name}: expected bytes {start} to {end} to be written before they are read, found that byte {gap} is \
+                 not"
             );
             self.errors.push(Promise::P7, at, reason);
         }
@@ -299,7 +300,8 @@ impl Contents<'_, '_> {
             if let Some(gap) = content.written.first_gap(slice.offset_bytes, end) {
                 let (name, start) = (self.errors.name(slice.buffer), slice.offset_bytes);
                 let reason = format!(
-                    "output `{}`: expected bytes {start} to {end} of {name} to be written, found that byte {gap} is not",
+                    "output `{}`: expected bytes {start} to {end} of {name} to be written, found that byte {gap} is \
+                     not",
                     output.name
                 );
                 self.errors.push(Promise::P7, OUTPUTS, reason);

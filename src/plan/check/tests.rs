@@ -419,13 +419,15 @@ fn p2_copies() {
     refused!(
         |plan| copy_at(plan, 3, 0).from.size_bytes = 60,
         "P2 at level 3, `logits`: expected as many bytes in the destination as in the source, 60, found 64",
-        "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 60 is not",
+        "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 60 is \
+         not",
     );
     refused!(
         |plan| (copy_at(plan, 3, 0).from.offset_bytes, copy_at(plan, 3, 0).from.size_bytes) = (2, 62),
         "P2 at level 3, `logits`: source: expected offset and size in multiples of 4, found 62 bytes from 2",
         "P2 at level 3, `logits`: expected as many bytes in the destination as in the source, 62, found 64",
-        "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 62 is not",
+        "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 62 is \
+         not",
     );
     refused!(
         |plan| {
@@ -526,7 +528,8 @@ fn p4_write_after_write_in_equal_usage() {
 fn p4_a_wrong_transition() {
     refused!(
         |plan| plan.levels[2].barrier[0].from = SR,
-        "P4 at level 2: `buf2 h`: expected a transition from storage-write, in which it is, found one from storage-read",
+        "P4 at level 2: `buf2 h`: expected a transition from storage-write, in which it is, found one from \
+         storage-read",
     );
     refused!(
         |plan| plan.levels[2].barrier.push(transition(WKV, SW, SW)),
@@ -543,7 +546,8 @@ fn p4_a_needless_transition() {
     );
     refused!(
         |plan| plan.levels[0].barrier.push(transition(H, SR, SW)),
-        "P4 at level 1: `buf2 h`: expected a transition from storage-write, in which it is, found one from storage-read",
+        "P4 at level 1: `buf2 h`: expected a transition from storage-write, in which it is, found one from \
+         storage-read",
     );
     refused!(
         |plan| {
@@ -656,7 +660,8 @@ fn p6_inputs_that_overlap() {
             let twin = plan.inputs[0].clone();
             plan.inputs.push(PlanInput { name: "rows".to_owned(), ..twin });
         },
-        "P6 at inputs: expected bytes of their own, found input `tokens` and input `rows` to share some of `buf0 upload`",
+        "P6 at inputs: expected bytes of their own, found input `tokens` and input `rows` to share some of `buf0 \
+         upload`",
     );
 }
 
@@ -681,7 +686,8 @@ fn p7_reads_of_nothing() {
     assert_eq!(broken(|plan| (plan.inputs[0].count, plan.inputs[0].slice.size_bytes) = (3, 12)), "");
     refused!(
         |plan| (copy_at(plan, 3, 0).from.size_bytes, copy_at(plan, 3, 0).to.size_bytes) = (32, 32),
-        "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 32 is not",
+        "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 32 is \
+         not",
     );
 }
 
