@@ -84,12 +84,22 @@ fn state_layout() -> StateLayout {
     }
 }
 
-fn kernel(label: &str, globals: &str, body: &str, bindings: &[(&str, bool)]) -> Kernel {
+/// Whether a kernel reads a binding, and whether it writes it.
+type Access = (bool, bool);
+const READ: Access = (true, false);
+const WRITE: Access = (false, true);
+const UPDATE: Access = (true, true);
+
+fn kernel(label: &str, globals: &str, body: &str, bindings: &[(&str, Access)]) -> Kernel {
     let wgsl = format!(
         "struct A {{ v: array<f32> }}\nstruct U {{ v: array<u32> }}\n{globals}\n\
          @compute @workgroup_size(4) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{ let i = id.x; {body} }}\n"
     );
-    let binding = |(label, writes): &(&str, bool)| Binding { label: (*label).to_owned(), writes: *writes, reads: true };
+    let binding = |(label, (reads, writes)): &(&str, Access)| Binding {
+        label: (*label).to_owned(),
+        reads: *reads,
+        writes: *writes,
+    };
     Kernel {
         label: label.to_owned(),
         wgsl,
@@ -110,20 +120,20 @@ fn kernels(factor: u32) -> Arena<Kernel> {
         "scale",
         "@group(0) @binding(0) var<storage, read> x: U; @group(0) @binding(1) var<storage, read_write> y: A;",
         &format!("if (i < arrayLength(&y.v)) {{ y.v[i] = f32(x.v[i]) * {factor}.0; }}"),
-        &[("x", false), ("y", true)],
+        &[("x", READ), ("y", WRITE)],
     ));
     kernels.push(kernel(
         "count",
         "@group(0) @binding(0) var<storage, read_write> state: A;",
         "if (i < arrayLength(&state.v)) { state.v[i] = state.v[i] + 1.0; }",
-        &[("state", true)],
+        &[("state", UPDATE)],
     ));
     kernels.push(kernel(
         "add",
         "@group(0) @binding(0) var<storage, read> x: A; @group(0) @binding(1) var<storage, read> w: A;\n\
          @group(0) @binding(2) var<storage, read_write> y: A;",
         "if (i < arrayLength(&y.v)) { y.v[i] = x.v[i] + w.v[i]; }",
-        &[("x", false), ("w", false), ("y", true)],
+        &[("x", READ), ("w", READ), ("y", WRITE)],
     ));
     kernels
 }
@@ -339,8 +349,10 @@ fn what_does_not_fit_is_refused_and_the_session_lives_on() {
     assert!(error.contains("kernel `scale`"), "{error}");
     let mut mismatched = plan(4, 2);
     mismatched.kernels[KernelId::new(1)].bindings[0].writes = false;
-    mismatched.levels[1].barrier[2].to = Usage::STORAGE_READ;
-    mismatched.levels[2].barrier[2].from = Usage::STORAGE_READ;
+    let both = Usage::STORAGE_READ | Usage::COPY_SRC;
+    mismatched.levels[1].barrier[2].to = both;
+    mismatched.levels[2].barrier.remove(2);
+    mismatched.leave.push(Transition { buffer: STATE, from: both, to: Usage::COPY_SRC });
     let error = session.prepare(checked(mismatched)).expect_err("a written binding, said to be read").to_string();
     assert!(error.contains("kernel `count`"), "{error}");
     let mut large = plan(4, 2);
