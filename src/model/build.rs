@@ -538,7 +538,10 @@ impl<'a> Builder<'a> {
             op_args.push(OpArg { port: port.name.text.clone(), access, input, output });
         }
         let template = self.template(&variant.template);
-        let label = op_args.iter().find_map(|arg| arg.output).map(|v| self.model.values[v].path.clone())?;
+        // Named by a value that it computes; by a state only if it does nothing else.
+        let outputs = || op_args.iter().filter_map(|arg| arg.output);
+        let labelled = outputs().find(|value| self.model.state_of(*value).is_none()).or_else(|| outputs().next())?;
+        let label = self.model.values[labelled].path.clone();
         let kernel = kernel.name.clone();
         self.model.ops.push(Op { label, kernel, template, args: op_args, consts, workgroups, span });
         Some(())

@@ -116,7 +116,7 @@ pub enum Origin {
 /// One kernel call.
 #[derive(Clone, Debug, Serialize)]
 pub struct Op {
-    /// Path of the first value it defines.
+    /// Path of the first value it computes, or of the state that it updates if it does nothing else.
     pub label: String,
     /// Name of the kernel.
     pub kernel: String,
