@@ -222,6 +222,25 @@ fn check_trace(dir: &Path, device: &str) {
     }
 }
 
+/// Software drivers have subgroups; the kernels for devices without any are met only if the limits deny them.
+#[test]
+fn without_subgroups() {
+    let dir = folder("synth-v7").expect("committed");
+    let (program, checkpoint) = (Program::rwkv7(), open(&dir.join("model.safetensors")));
+    let (case, expected) = (cases(&dir).swap_remove(2), values(&case_tensors(&dir), "c2.logits"));
+    assert_eq!(case.id, "c2");
+    for (device, kind) in DEVICES.iter().flat_map(|device| KINDS.map(|kind| (device, kind))) {
+        let Some(executor) = AnyExecutor::find(kind, device) else { continue };
+        let limits = Limits { subgroups: false, min_subgroup_size: 1, ..executor.device().limits.clone() };
+        let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+        assert!(compile(&compiler, all_rows(7)).kernels.values().all(|kernel| !kernel.needs_subgroups));
+        let ran = run(&mut decoder(&executor, compiler, &checkpoint, &[1, 7, 41]), &case.tokens, FEEDS[2]);
+        let distance = max_difference(&widened(&ran.logits.concat()), &expected);
+        println!("without subgroups, {kind:?} on {device}: logits within {distance:.2e}");
+        assert!(distance <= LIMIT, "{kind:?} on {device}: logits are off by {distance:.2e}");
+    }
+}
+
 #[test]
 fn padding_changes_nothing() {
     let checkpoint = open(&folder("synth-v7").expect("committed").join("model.safetensors"));
