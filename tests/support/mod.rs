@@ -8,6 +8,7 @@
 
 pub mod models;
 pub mod oracle;
+pub mod runner;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
