@@ -68,6 +68,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         index: input.checkpoint.index(),
         limits: &limits,
         keep: &args.model.keep,
+        batch_invariant: args.model.batch_invariant,
     };
     let rows = args.rows.unwrap_or(args.sequences);
     let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };

@@ -54,6 +54,10 @@ struct ModelArgs {
     /// Make this value an output, by its path as in layer3.wkv (may be repeated)
     #[arg(long, value_name = "VALUE")]
     keep: Vec<String>,
+    /// Only take variants of kernels whose order of summation does not depend on the size of a step, so that a
+    /// sequence's numbers are the same, bit for bit, whatever runs beside it
+    #[arg(long)]
+    batch_invariant: bool,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]

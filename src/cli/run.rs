@@ -207,20 +207,20 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
 /// Columns of the logits, found by compiling for a baseline; nothing if that fails, which running will then explain.
 fn vocabulary(input: &Input) -> Option<u64> {
     let limits = Limits::vulkan();
-    let compiler = compiler(input, &limits, &[]);
+    let compiler = compiler(input, &limits, &[], false);
     let compiled = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).ok()?;
     let logits = compiled.plan.outputs.iter().find(|output| output.role == OutputRole::Logits)?;
     logits.shape.last().copied()
 }
 
-fn compiler<'a>(input: &'a Input, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
-    let index = input.checkpoint.index();
-    Compiler { graph: &input.graph, kernels: &input.kernels, sources: &input.sources, index, limits, keep }
+fn compiler<'a>(input: &'a Input, limits: &'a Limits, keep: &'a [String], batch_invariant: bool) -> Compiler<'a> {
+    let Input { graph, kernels, sources, .. } = input;
+    Compiler { graph, kernels, sources, index: input.checkpoint.index(), limits, keep, batch_invariant }
 }
 
 fn with_executor<E: Executor>(executor: E, args: &RunArgs, input: &Input, prompt: &[u32]) -> Result<(), Failure> {
     let limits = executor.device().limits.clone();
-    let compiler = compiler(input, &limits, &args.model.keep);
+    let compiler = compiler(input, &limits, &args.model.keep, args.model.batch_invariant);
     let step_tokens = match args.step_tokens {
         Some(1) => vec![1],
         Some(tokens) => vec![1, tokens],

@@ -64,7 +64,8 @@ impl Program {
 
     /// A compiler for a checkpoint and a device.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
-        Compiler { graph: &self.graph, kernels: &self.kernels, sources: &self.sources, index, limits, keep }
+        let Self { sources, graph, kernels } = self;
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false }
     }
 }
 
