@@ -7,8 +7,10 @@
 mod check;
 mod compile;
 mod devices;
+mod files;
 mod input;
 mod log_sink;
+mod prompts;
 mod run;
 
 use std::fmt;
