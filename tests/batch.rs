@@ -41,13 +41,10 @@ fn piece(chunks: usize, sequence: usize, turn: usize) -> usize {
 }
 
 type Logits = Vec<Vec<f32>>;
+type States = Vec<(String, Vec<f32>)>;
 
 /// Runs all sequences side by side, each cut in its own way; returns each one's rows of logits and state.
-fn side_by_side(
-    batch: &mut Batch<'_, AnySession>,
-    sequences: &[Vec<u32>],
-    chunks: usize,
-) -> Vec<(Logits, Vec<(String, Vec<f32>)>)> {
+fn side_by_side(batch: &mut Batch<'_, AnySession>, sequences: &[Vec<u32>], chunks: usize) -> Vec<(Logits, States)> {
     let ids: Vec<SequenceId> = sequences.iter().map(|_| batch.join().expect("a row is free")).collect();
     let mut logits: Vec<Logits> = vec![Vec::new(); sequences.len()];
     for turn in 0.. {
@@ -270,7 +267,7 @@ fn few_plans_serve_every_mix() {
         batch.prepare(&[1; 5], Rows::Last).expect("prepared");
         assert_eq!(batch.plan_count(), 1);
         for turn in 0..60 {
-            let tokens = vec![1; 40];
+            let tokens = [1; 40];
             let count = |at: usize| [0, 1, 2, 17, 3][(at * 3 + turn) % 5] * usize::from(at <= turn % 7);
             let feeds = (0..5).filter(|at| count(*at) > 0);
             let feeds: Vec<_> = feeds.map(|at| Feed { sequence: ids[at], tokens: &tokens[..count(at)] }).collect();

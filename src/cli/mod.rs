@@ -30,7 +30,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run a model on a prompt and print what it says
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
     /// Check graphs and kernels: every diagnostic and lint
@@ -149,7 +149,7 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Compile(args) => compile::run(args),
         Command::Check(args) => check::run(args),
         Command::Devices(args) => devices::run(args),
