@@ -34,6 +34,9 @@ pub struct SequenceState {
     pub tensors: Vec<(String, Tensor)>,
 }
 
+/// For each feed, the rows of logits that were wanted.
+pub type FeedLogits = Vec<Vec<Vec<f32>>>;
+
 /// How a batch cuts work into steps.
 #[derive(Clone, Debug)]
 pub struct BatchOptions {
@@ -162,7 +165,7 @@ impl<'a, S: Session> Batch<'a, S> {
     /// # Errors
     /// If a feed is empty or its sequence has left or appears twice, a token is out of range, a plan cannot be made, or
     /// the device fails.
-    pub fn run(&mut self, feeds: &[Feed<'_>], rows: Rows) -> Result<(Vec<Vec<Vec<f32>>>, Outputs), GenerateError> {
+    pub fn run(&mut self, feeds: &[Feed<'_>], rows: Rows) -> Result<(FeedLogits, Outputs), GenerateError> {
         let parts = self.parts(feeds)?;
         let mut logits = vec![Vec::new(); feeds.len()];
         let mut done = vec![0; feeds.len()];
