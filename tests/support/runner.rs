@@ -1,8 +1,8 @@
 //! Runs models on real devices, through either executor.
 //!
 //! Gets texts, a checkpoint and part of a device's name; returns logits and states as they come off the device. What
-//! then holds: both executors are driven by the same code, so a difference between two results is theirs. Never compares
-//! with anything, and never chooses a device that was not named.
+//! then holds: both executors are driven by the same code, so a difference between two results is theirs. Never
+//! compares with anything, and never chooses a device that was not named.
 
 use graphc::base::limits::Limits;
 use graphc::base::role::OutputRole;
@@ -25,8 +25,8 @@ use graphc::tensor::Tensor;
 
 use super::skip;
 
-/// Software drivers, by a part of their devices' names: they are everywhere, and differ in width of subgroups (8 and 4),
-/// in offset alignment and in the number of buffers that a dispatch may bind.
+/// Software drivers, by a part of their devices' names: they are everywhere, and differ in width of subgroups (8 and
+/// 4), in offset alignment and in the number of buffers that a dispatch may bind.
 pub const DEVICES: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
 /// A graph and kernels, parsed.
@@ -101,7 +101,8 @@ pub enum AnyExecutor {
 }
 
 impl AnyExecutor {
-    /// The executor on the device whose name contains `device`; nothing, and a word about it, if there is no such device.
+    /// The executor on the device whose name contains `device`; nothing, and a word about it, if there is no such
+    /// device.
     ///
     /// # Panics
     /// If there is one and it fails, or if `CI` forbids to skip.
@@ -118,8 +119,8 @@ impl AnyExecutor {
                 let advice = match std::env::var_os("VK_ICD_FILENAMES") {
                     Some(_) => "`VK_ICD_FILENAMES` does not name its driver's manifest",
                     None => {
-                        "to test on it, set `VK_ICD_FILENAMES` to the paths of the drivers' manifests, separated by `:`, as in \
-                         `.../lvp_icd.x86_64.json:.../vk_swiftshader_icd.json`"
+                        "to test on it, set `VK_ICD_FILENAMES` to the paths of the drivers' manifests, separated \
+                         by `:`, as in `.../lvp_icd.x86_64.json:.../vk_swiftshader_icd.json`"
                     }
                 };
                 skip(&format!("no `{device}` for {kind:?}: {reason}; {advice}"));
