@@ -7,6 +7,7 @@
 mod check;
 mod compile;
 mod devices;
+mod executor;
 mod input;
 mod log_sink;
 mod run;
