@@ -89,12 +89,19 @@ fn steps_are_timed_only_where_that_was_asked_for() {
             last = Some(session.step(plan, &inputs).expect("submitted"));
         }
         session.outputs(last.expect("five steps")).expect("outputs");
+        let before = session.gpu_cost();
+        assert!(before.steps <= 3, "{kind:?}: plain steps are not timed: {before:?}");
+        let began = std::time::Instant::now();
         let ticket = session.step(timed, &inputs).expect("submitted");
         session.outputs(ticket).expect("outputs");
-        let cost = session.gpu_cost();
-        assert!((2..=4).contains(&cost.steps), "{kind:?}: of four timed steps, those waited for: {cost:?}");
-        // The driver is a program on this machine, and a step takes it milliseconds.
-        assert!(cost.ns / cost.steps > 10_000, "{kind:?}: {cost:?}");
+        let wall_ns = began.elapsed().as_nanos() as u64;
+        let after = session.gpu_cost();
+        assert!((1..=4).contains(&after.steps), "{kind:?}: {after:?}");
+        // Steps before may have been counted only now; the last one alone takes no longer than the host has waited.
+        if after.steps == before.steps + 1 {
+            let ns = after.ns - before.ns;
+            assert!(ns < wall_ns && ns > wall_ns / 50, "{kind:?}: {ns} of {wall_ns} ns");
+        }
     }
 }
 

@@ -153,13 +153,14 @@ fn seconds<S: Session>(
     let [synced, cpu] = medians(rounds, || synced(decoder, &plan.state, decode_tokens))?;
     let session = decoder.session();
     let step = session.prepare(plan.clone())?;
-    let [queued_step] = medians(rounds, || queued(session, step, &plan.state, decode_tokens).map(|s| [s]))?;
     let timed = session.prepare_timed(plan.clone())?;
-    let [gpu] = medians(rounds, || {
+    // In turn, so that a clock that goes up or down changes both alike.
+    let [queued_step, gpu] = medians(rounds, || {
+        let untimed = queued(session, step, &plan.state, decode_tokens)?;
         let before = session.gpu_cost();
         queued(session, timed, &plan.state, decode_tokens)?;
         let after = session.gpu_cost();
-        Ok([(after.ns - before.ns) as f64 / 1e9 / (after.steps - before.steps) as f64])
+        Ok([untimed, (after.ns - before.ns) as f64 / 1e9 / (after.steps - before.steps) as f64])
     })?;
     // Where no steps were timed, 0 by 0 is no number.
     Ok(Seconds { prefill, synced, cpu, queued: queued_step, gpu: Some(gpu).filter(|seconds| seconds.is_finite()) })
