@@ -78,4 +78,6 @@ pub mod compile;
 pub mod exec;
 pub mod generate;
 
+pub mod inspect;
+
 pub mod cli;

@@ -4,9 +4,11 @@
 //! everything else to stderr. Flags are typed here and given their meaning in the file of their subcommand. Never
 //! decides what a stage does.
 
+mod bench;
 mod check;
 mod compile;
 mod devices;
+mod executor;
 mod input;
 mod log_sink;
 mod run;
@@ -33,6 +35,8 @@ enum Command {
     Compile(compile::CompileArgs),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
+    /// Measure how fast a model runs, and how fast the device could
+    Bench(bench::BenchArgs),
     /// List devices, and which executors can use them
     Devices(devices::DevicesArgs),
 }
@@ -157,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),
     };
     match result {

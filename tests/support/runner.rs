@@ -13,7 +13,7 @@ use graphc::compile::Compiler;
 use graphc::exec::hal::{HalOptions, VulkanExecutor};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{
-    CpuCost, DeviceInfo, ExecError, Executor, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights,
+    CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights,
 };
 use graphc::generate::{Decoder, Rows};
 use graphc::graph::{self, Graph};
@@ -200,8 +200,16 @@ impl Session for AnySession {
         self.session.write_state(buffer, row, row_bytes)
     }
 
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        self.session.prepare_timed(plan)
+    }
+
     fn cpu_cost(&self) -> CpuCost {
         self.session.cpu_cost()
+    }
+
+    fn gpu_cost(&self) -> GpuCost {
+        self.session.gpu_cost()
     }
 }
 
