@@ -1,23 +1,25 @@
 //! CPU time of a decode step on each executor, for the identical plan.
 //!
 //! `cargo run --release --example cpu_cost -- [STEPS]` prints a table for the back end that does nothing, and for the
-//! first Vulkan device if there is one. The host waits for every step's logits, as decoding does; what is counted is
-//! recording and submitting.
+//! first Vulkan device if there is one, of rounds of that many steps the cheapest. The host waits for every step's
+//! logits, as decoding does; what is counted is recording and submitting.
 
 use graphc::base::limits::Limits;
-use graphc::base::role::InputRole;
 use graphc::base::span::SourceMap;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
 use graphc::compile::Compiler;
+use graphc::exec::Executor;
 use graphc::exec::hal::{HalOptions, NoopExecutor, VulkanExecutor};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
-use graphc::exec::{Executor, Inputs, Session, Weights};
+use graphc::inspect::bench::cheapest_step;
 use graphc::plan::CheckedPlan;
 use graphc::{graph, kernel, sources};
 
+const ROUNDS: u32 = 5;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let steps: u32 = std::env::args().nth(1).map_or(Ok(200), |text| text.parse())?;
+    let steps: u32 = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
     let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL)?;
     let plan = plan(&checkpoint)?;
     let summary = plan.summary();
@@ -43,7 +45,7 @@ fn plan(checkpoint: &Checkpoint) -> Result<CheckedPlan, Box<dyn std::error::Erro
     let mut map = SourceMap::new();
     let (kernels, diagnostics) = kernel::load(&mut map, &sources::shaders(None)?);
     assert!(diagnostics.is_empty(), "the built-in kernels are right");
-    let (path, text) = sources::graphs(None)?.remove(0);
+    let (path, text) = sources::graphs(None)?.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("built in");
     let source = map.add(path, text);
     let graph = graph::parse(&map, source).expect("the built-in graphs are right");
     let limits = Limits::vulkan();
@@ -60,7 +62,7 @@ fn plan(checkpoint: &Checkpoint) -> Result<CheckedPlan, Box<dyn std::error::Erro
     Ok(compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 })?.plan)
 }
 
-/// Runs single-token steps and prints what one costs, the first few left out.
+/// Prints what a step of one token costs, in the cheapest of a few rounds.
 fn measure<E: Executor>(
     backend: &str,
     name: &str,
@@ -69,25 +71,7 @@ fn measure<E: Executor>(
     checkpoint: &Checkpoint,
     steps: u32,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let weights = Weights { layout: &plan.weights, checkpoint };
-    let mut session = executor.open(&weights, &plan.state, &mut |_, _| {})?;
-    let id = session.prepare(plan.clone())?;
-    let inputs = Inputs::new()
-        .with(InputRole::TokenIds, vec![32])
-        .with(InputRole::SequenceOffsets, vec![0, 1])
-        .with(InputRole::StateRows, vec![0])
-        .with(InputRole::OutputRows, vec![0]);
-    let mut before = session.cpu_cost();
-    for step in 0..steps + 10 {
-        if step == 10 {
-            before = session.cpu_cost();
-        }
-        let ticket = session.step(id, &inputs)?;
-        session.outputs(ticket)?;
-    }
-    let after = session.cpu_cost();
-    let per_step = |ns: u64| ns as f64 / f64::from(steps) / 1e3;
-    let (record, submit) = (per_step(after.record_ns - before.record_ns), per_step(after.submit_ns - before.submit_ns));
-    println!("{backend:<9} {name:<9} {record:9.1}  {submit:9.1}  {:8.1}", record + submit);
+    let cost = cheapest_step(executor, plan, checkpoint, ROUNDS, steps)?;
+    println!("{backend:<9} {name:<9} {:9.1}  {:9.1}  {:8.1}", cost.record_us, cost.submit_us, cost.us());
     Ok(())
 }

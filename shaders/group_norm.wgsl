@@ -4,11 +4,12 @@
 // Bytes per token: 12 C read, 4 C written, and weight and bias.
 // Source: Wu and He, "Group Normalization", 2018, eq. 1 to 7.
 #import "shared/sum.wgsl"
+const LANES: u32 = 64u;
 override heads: u32;
 override N: u32;
 override eps: f32;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let channel = group.x * N;
     let head = group.y * heads * N + channel;

@@ -3,11 +3,12 @@
 // x [T, C] read, y [T, C] written; a workgroup per head and token, C = heads N.
 // Bytes per token: 8 C read, 4 C written. Source: RWKV-LM, RWKV-v7/rwkv_v7_demo.py, `F.normalize` of kk.
 #import "shared/sum.wgsl"
+const LANES: u32 = 64u;
 override heads: u32;
 override N: u32;
 override eps: f32;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head = (group.y * heads + group.x) * N;
     var squares = 0.0;

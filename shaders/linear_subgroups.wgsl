@@ -1,5 +1,5 @@
 // linear.wgsl for wide subgroups: one subgroup per row of the weight, so that no barrier stands in the kernel; I is a
-// multiple of eight. A workgroup takes 4 rows, whatever the width of its subgroups.
+// multiple of eight. A workgroup takes 8 rows, whatever the width of its subgroups.
 //
 // x [T, I] read, weight [O, I] read, y [T, O] written; bytes and formula as there.
 enable subgroups;
@@ -8,9 +8,9 @@ override I: u32;
 override O: u32;
 override TILE: u32;
 const I8: u32 = I / 8u;
-const ROWS: u32 = 4u;
+const ROWS: u32 = 8u;
 
-@compute @workgroup_size(128)
+@compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(subgroup_id) subgroup: u32,

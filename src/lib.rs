@@ -79,4 +79,6 @@ pub mod compile;
 pub mod exec;
 pub mod generate;
 
+pub mod inspect;
+
 pub mod cli;

@@ -43,6 +43,12 @@ pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError>
     texts(folder, &GRAPHS, &["ron"])
 }
 
+/// Whether a graph of [`graphs`], by its path, lies in a subfolder: then it is no model of a checkpoint, and is run
+/// only when it is named.
+pub fn is_tool(path: &str) -> bool {
+    path.contains('/')
+}
+
 /// The kernels: manifests and WGSL files.
 ///
 /// # Errors

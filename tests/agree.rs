@@ -1,8 +1,8 @@
 //! Compiled models give the right numbers on real drivers, through both executors.
 //!
 //! Gets reference values from another implementation and, for shapes that no stored model has, from the float64 forward
-//! of `support::oracle`. What then holds: every stored logit, state and intermediate step is met within the limits below,
-//! however a sequence is cut into steps, and the two executors agree to the last bit. Never judges speed.
+//! of `support::oracle`. What then holds: every stored logit, state and intermediate step is met within the limits
+//! below, however a sequence is cut into steps, and the two executors agree to the last bit. Never judges speed.
 //!
 //! Devices are asked for by name, one test each; where one is missing its test says so and counts as skipped.
 
@@ -173,7 +173,8 @@ fn every_step_of_the_trained_model() {
     DEVICES.iter().for_each(|device| check_trace(&dir, device));
 }
 
-/// The step's path in the graph; nothing for the states, which are no steps, and the logits, which are an output anyway.
+/// The step's path in the graph; nothing for the states, which are no steps, and the logits, which are an output
+/// anyway.
 fn path_of(step: &str) -> Option<String> {
     match step.split_once('.') {
         None if step == "logits" => None,
@@ -183,7 +184,8 @@ fn path_of(step: &str) -> Option<String> {
     }
 }
 
-/// Steps of block 0 and of block 1, which has `v_mix` besides; three states of each, before and after; `emb` and `logits`.
+/// Steps of block 0 and of block 1, which has `v_mix` besides; three states of each, before and after; `emb` and
+/// `logits`.
 const TRACE_TENSORS: usize = 30 + 31 + 2 * 3 * 2 + 2;
 
 /// Every tensor of the trace, which is that of the last token of case `c0`, is met.
@@ -300,6 +302,8 @@ fn odd_models() -> Vec<Odd> {
         odd("a head of 65, f32", more, converted(DType::F32)),
         odd("a head of 65, f16", more, converted(DType::F16)),
         odd("a head of 63, bf16, raw", less, Format::raw(DType::Bf16)),
+        // Rows long enough for the wide layer norm, and no multiple of its 256 threads.
+        odd("nine heads", shape(1, [9, 64], 96, 33, [8, 8, 8, 8]), converted(DType::F16)),
         odd("a head of 63, one layer, f16", Shape { layers: 1, ..less }, converted(DType::F16)),
     ]
 }
@@ -365,8 +369,8 @@ fn compiling_again_gives_the_same_bytes() {
     }
 }
 
-/// Larger than what is packed of a layer and than any activation of seven tokens, and a third to a sixth of the embedding,
-/// the head and the channel mix's matrices: with two more bindings a dispatch, no device has too few.
+/// Larger than what is packed of a layer and than any activation of seven tokens, and a third to a sixth of the
+/// embedding, the head and the channel mix's matrices: with two more bindings a dispatch, no device has too few.
 const SMALL_BINDING_BYTES: u64 = 128 << 10;
 
 #[test]
@@ -485,7 +489,8 @@ fn halves(dtype: DType) -> Program {
     let dir = TempDir::new();
     let manifest = |x: &str, y: &str| {
         format!(
-            r#"Kernel(doc: "y = x", ports: {{"x": {x}, "y": {y}}}, consts: {{"N": "T * C / 2"}}, dispatch: ["ceil_div(N, 64)"])"#
+            r#"Kernel(doc: "y = x", ports: {{"x": {x}, "y": {y}}}, consts: {{"N": "T * C / 2"}},
+                dispatch: ["ceil_div(N, 64)"])"#
         )
     };
     let (full, two_bytes) = (r#"["T", "C"]"#, format!(r#"Port({dtype}, ["T", "C"])"#));

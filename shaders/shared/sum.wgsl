@@ -1,6 +1,5 @@
-// Sum over a workgroup of 64 threads by a tree in workgroup memory; every thread gets it. To be called in uniform
-// control flow.
-const LANES: u32 = 64u;
+// Sum over a workgroup of LANES threads by a tree in workgroup memory; every thread gets it. To be called in uniform
+// control flow. Whoever imports this declares LANES, a power of two, and has workgroups of that size.
 var<workgroup> partial: array<f32, LANES>;
 
 fn workgroup_sum(lane: u32, value: f32) -> f32 {

@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 use crate::base::diag;
 use crate::base::limits::Limits;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, input, print_result};
-use crate::compile::{Compiled, Compiler};
+use crate::cli::{Failure, Format, ModelArgs, input, print_result, write_whole};
+use crate::compile::{CompileError, Compiled, Compiler};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
-use crate::plan::print;
+use crate::plan::file::{self, PlanFile};
+use crate::plan::{CheckedPlan, print};
 use crate::{graph, model, schedule};
 
 #[derive(Args, Debug)]
@@ -27,9 +28,12 @@ pub(super) struct CompileArgs {
     /// Rows of logits of a step [default: one per sequence]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=65535))]
     rows: Option<u32>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t = Emit::Summary)]
-    emit: Emit,
+    /// Write the plan to this file, which `compile` prints again and whose plan needs no compiling
+    #[arg(short, long, value_name = "PLAN")]
+    output: Option<PathBuf>,
+    /// What to print [default: summary, or nothing with --output]
+    #[arg(long, value_enum)]
+    emit: Option<Emit>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -52,9 +56,13 @@ enum Emit {
 }
 
 pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
+    if let Some(plan) = args.model.graph.as_deref().map(read_plan).transpose()?.flatten() {
+        return print_plan(&plan, &args);
+    }
     let input = input::read(&args.model)?;
     let limits = limits(&args.target)?;
-    if let Emit::Graph = args.emit {
+    let emit = args.emit.or(args.output.is_none().then_some(Emit::Summary));
+    if let Some(Emit::Graph) = emit {
         let text = match args.format {
             Format::Text => graph::print(&input.graph),
             Format::Json => json(&input.graph),
@@ -74,17 +82,53 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };
     let compiled = compiler.compile(shape)?;
     eprint!("{}", diag::render(&compiled.lints, &input.sources));
-    print_result(&emit(&compiled, args.emit, args.format))
+    if let Some(path) = &args.output {
+        let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
+        write_whole(path, text.as_bytes())?;
+    }
+    match emit {
+        Some(emit) => print_result(&stage(&compiled, emit, args.format)),
+        None => Ok(()),
+    }
 }
 
-fn emit(compiled: &Compiled, emit: Emit, format: Format) -> String {
+/// The plan in a plan file; nothing if the file is none, or there is no such file.
+fn read_plan(path: &str) -> Result<Option<PlanFile>, Failure> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(None) };
+    if !text.starts_with(file::HEADER) {
+        return Ok(None);
+    }
+    let file = file::from_text(&text).map_err(|error| Failure::Diagnostics(format!("error: `{path}`: {error}\n")))?;
+    Ok(Some(file))
+}
+
+/// Prints a plan from its file alone; what came before it is not in there.
+fn print_plan(file: &PlanFile, args: &CompileArgs) -> Result<(), Failure> {
+    let checked = crate::plan::check::check(file.plan.clone());
+    let plan = checked.map_err(|errors| Failure::from(CompileError::Refused(errors)))?;
+    match plan_text(&plan, args.emit.unwrap_or(Emit::Summary), args.format) {
+        Some(text) => print_result(&text),
+        None => {
+            Err(Failure::Environment("a plan file holds the plan, not the graph, model or schedule before it".into()))
+        }
+    }
+}
+
+fn stage(compiled: &Compiled, emit: Emit, format: Format) -> String {
     let Compiled { model, schedule, plan, .. } = compiled;
     match (emit, format) {
-        (Emit::Graph, _) => unreachable!("printed before compiling"),
         (Emit::Model, Format::Text) => model::print(model),
         (Emit::Model, Format::Json) => json(model),
         (Emit::Schedule, Format::Text) => schedule::print(schedule, model),
         (Emit::Schedule, Format::Json) => json(schedule),
+        _ => plan_text(plan, emit, format).expect("the stages before the plan are printed above"),
+    }
+}
+
+/// What a plan alone can show.
+fn plan_text(plan: &CheckedPlan, emit: Emit, format: Format) -> Option<String> {
+    Some(match (emit, format) {
+        (Emit::Graph | Emit::Model | Emit::Schedule, _) => return None,
         (Emit::Plan, Format::Text) => print::plan(plan),
         (Emit::Plan, Format::Json) => json(&**plan),
         (Emit::Barriers, Format::Text) => print::barriers(plan),
@@ -97,7 +141,7 @@ fn emit(compiled: &Compiled, emit: Emit, format: Format) -> String {
         (Emit::Kernels, Format::Text) => {
             plan.kernels.iter().map(|(id, kernel)| format!("// {id} {}\n{}\n", kernel.label, kernel.wgsl)).collect()
         }
-    }
+    })
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -41,10 +41,12 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
             .map(|(path, text)| (format!("graphs/{path}"), text))
             .collect(),
     };
-    let mut graphs = Vec::new();
+    let (mut graphs, mut tools) = (Vec::new(), Vec::new());
     for (path, text) in texts {
+        let is_tool = chosen.is_none() && sources::is_tool(path.strip_prefix("graphs/").unwrap_or(&path));
         let source = map.add(path, text);
         match graph::parse(&map, source) {
+            Ok(graph) if is_tool => tools.push(graph),
             Ok(graph) => graphs.push(graph),
             Err(mut found) => diagnostics.append(&mut found),
         }
@@ -52,15 +54,24 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Failure::Diagnostics(diag::render(&diagnostics, &map)));
     }
-    let graph = choose(args, chosen.is_some(), graphs, &checkpoint)?;
+    let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo: args.weights.is_none() })
 }
 
-fn choose(args: &ModelArgs, is_file: bool, mut graphs: Vec<Graph>, checkpoint: &Checkpoint) -> Result<Graph, Failure> {
+/// Picks a graph by its name, if one is given, else by the checkpoint; `tools` are for no checkpoint and have to be
+/// named.
+fn choose(
+    args: &ModelArgs,
+    is_file: bool,
+    mut graphs: Vec<Graph>,
+    tools: Vec<Graph>,
+    checkpoint: &Checkpoint,
+) -> Result<Graph, Failure> {
     if is_file && graphs.len() == 1 {
         return Ok(graphs.remove(0));
     }
     if let Some(wanted) = &args.graph {
+        graphs.extend(tools);
         let at = graphs.iter().position(|graph| graph.name.text == *wanted);
         let known = graphs.iter().map(|graph| graph.name.text.as_str()).collect::<Vec<_>>().join(", ");
         let missing =

@@ -4,9 +4,11 @@
 //! everything else to stderr. Flags are typed here and given their meaning in the file of their subcommand. Never
 //! decides what a stage does.
 
+mod bench;
 mod check;
 mod compile;
 mod devices;
+mod executor;
 mod files;
 mod input;
 mod log_sink;
@@ -35,6 +37,8 @@ enum Command {
     Compile(compile::CompileArgs),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
+    /// Measure how fast a model runs, and how fast the device could
+    Bench(bench::BenchArgs),
     /// List devices, and which executors can use them
     Devices(devices::DevicesArgs),
 }
@@ -139,6 +143,17 @@ fn print_result(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a file, under another name first, so that no half-written file is ever found under its own.
+fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.part", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        Failure::Environment(format!("cannot write `{}`: {error}", path.display()))
+    })
+}
+
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -152,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(*args),
         Command::Compile(args) => compile::run(args),
         Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),
     };
     match result {

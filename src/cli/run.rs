@@ -5,18 +5,19 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::base::limits::Limits;
 use crate::base::role::OutputRole;
 use crate::base::step::StepShape;
+use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
 use crate::cli::prompts::{self, Defaults, List, Printer};
 use crate::cli::{Failure, ModelArgs, files, input, log_sink};
 use crate::compile::Compiler;
-use crate::exec::hal::{HalOptions, VulkanExecutor};
+use crate::exec::hal::HalOptions;
 use crate::exec::replay::Dropped;
-use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::exec::{CpuCost, DeviceInfo, Executor, Session};
 use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
 use crate::generate::queue::{self, Settings};
@@ -114,13 +115,6 @@ pub(super) struct RunArgs {
     drop_transition: Option<Dropped>,
 }
 
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-enum ExecutorChoice {
-    Auto,
-    Hal,
-    Wgpu,
-}
-
 fn non_negative(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
@@ -178,27 +172,10 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         dropped: args.drop_transition,
     };
     let wgpu_options = WgpuOptions { backend: WgpuBackend::Native, track: tracked, validation_layers: args.validate };
-    let device = args.device.as_deref();
-    let result = match args.executor {
-        ExecutorChoice::Hal => with_executor(VulkanExecutor::new(&hal_options, device)?, &task),
-        ExecutorChoice::Wgpu => with_executor(WgpuExecutor::new(&wgpu_options, device)?, &task),
-        ExecutorChoice::Auto => match VulkanExecutor::new(&hal_options, device) {
-            Ok(executor) if executor.device().kind != "cpu" => {
-                eprintln!("executor: hal on {} (a GPU)", executor.device().name);
-                with_executor(executor, &task)
-            }
-            found => {
-                let executor = WgpuExecutor::new(&wgpu_options, device)?;
-                let why = match found {
-                    Ok(_) => "the Vulkan device found is no GPU",
-                    Err(_) => "no Vulkan device for hal",
-                };
-                eprintln!("executor: wgpu on {} ({why})", executor.device().name);
-                with_executor(executor, &task)
-            }
-        },
-    };
-    result?;
+    match executor::choose(args.executor, args.device.as_deref(), &hal_options, &wgpu_options)? {
+        Chosen::Hal(executor) => with_executor(executor, &task)?,
+        Chosen::Wgpu(executor) => with_executor(executor, &task)?,
+    }
     match log_sink::errors() {
         0 => Ok(()),
         count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),

@@ -252,6 +252,16 @@ pub trait Session {
     /// If the plan was made for another layout or a larger device, or the device fails.
     fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError>;
 
+    /// Like [`prepare`](Self::prepare), and steps of the plan are timed by the GPU's own clock: see
+    /// [`gpu_cost`](Self::gpu_cost). Timing costs a step a few microseconds. Where the device has no clock, it is
+    /// `prepare`.
+    ///
+    /// # Errors
+    /// As `prepare`.
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        self.prepare(plan)
+    }
+
     /// Writes the inputs and submits the step, without waiting for it; then records the next one.
     ///
     /// # Errors
@@ -290,6 +300,21 @@ pub trait Session {
 
     /// What all steps so far have cost the CPU; waiting is not counted.
     fn cpu_cost(&self) -> CpuCost;
+
+    /// What steps of timed plans have cost the GPU, as far as they were waited for; no steps where the device has no
+    /// clock.
+    fn gpu_cost(&self) -> GpuCost {
+        GpuCost::default()
+    }
+}
+
+/// GPU time spent on steps of timed plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuCost {
+    /// Steps timed.
+    pub steps: u64,
+    /// Nanoseconds from the first command of a step to the end of its last, summed over steps.
+    pub ns: u64,
 }
 
 /// CPU time spent on steps.

@@ -102,6 +102,21 @@ pub fn memory(plan: &Plan) -> String {
         summary.slots,
         summary.lower_bound_bytes
     );
+    if summary.slot_bytes > summary.lower_bound_bytes {
+        let (peak, waste) = (0..plan.levels.len() as u32).map(|level| at_level(plan, level)).fold(
+            (LevelBytes::default(), LevelBytes::default()),
+            |(peak, waste), bytes| {
+                let more = bytes.values > peak.values;
+                let looser = bytes.slots - bytes.values > waste.slots - waste.values;
+                (if more { bytes } else { peak }, if looser { bytes } else { waste })
+            },
+        );
+        let _ = writeln!(
+            out,
+            "the bound is level {}, with {} bytes of values; the gap is widest at level {}, whose {} bytes lie in slots of {}",
+            peak.level, peak.values, waste.level, waste.values, waste.slots
+        );
+    }
     for (id, buffer) in plan.buffers.iter() {
         let kind = match buffer.kind {
             BufferKind::Weight { .. } => "weight",
@@ -122,6 +137,25 @@ pub fn memory(plan: &Plan) -> String {
         }
     }
     out
+}
+
+/// What is live at a level.
+#[derive(Clone, Copy, Default)]
+struct LevelBytes {
+    level: u32,
+    /// Bytes of the values.
+    values: u64,
+    /// Bytes of the slots they lie in.
+    slots: u64,
+}
+
+fn at_level(plan: &Plan, level: u32) -> LevelBytes {
+    let live = || plan.values.iter().filter(|value| value.first_level <= level && level <= value.last_level);
+    LevelBytes {
+        level,
+        values: live().map(|value| value.size_bytes).sum(),
+        slots: live().map(|value| plan.buffers[value.buffer].size_bytes).sum(),
+    }
 }
 
 fn barrier(out: &mut String, plan: &Plan, reasons: &Reasons, number: usize, transitions: &[Transition]) {

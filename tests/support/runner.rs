@@ -1,8 +1,8 @@
 //! Runs models on real devices, through either executor.
 //!
 //! Gets texts, a checkpoint and part of a device's name; returns logits and states as they come off the device. What
-//! then holds: both executors are driven by the same code, so a difference between two results is theirs. Never compares
-//! with anything, and never chooses a device that was not named.
+//! then holds: both executors are driven by the same code, so a difference between two results is theirs. Never
+//! compares with anything, and never chooses a device that was not named.
 
 use graphc::base::limits::Limits;
 use graphc::base::role::OutputRole;
@@ -13,7 +13,7 @@ use graphc::compile::Compiler;
 use graphc::exec::hal::{HalOptions, VulkanExecutor};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{
-    CpuCost, DeviceInfo, ExecError, Executor, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights,
+    CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights,
 };
 use graphc::generate::batch::Batch;
 use graphc::generate::{Decoder, Rows};
@@ -26,8 +26,8 @@ use graphc::tensor::Tensor;
 
 use super::skip;
 
-/// Software drivers, by a part of their devices' names: they are everywhere, and differ in width of subgroups (8 and 4),
-/// in offset alignment and in the number of buffers that a dispatch may bind.
+/// Software drivers, by a part of their devices' names: they are everywhere, and differ in width of subgroups (8 and
+/// 4), in offset alignment and in the number of buffers that a dispatch may bind.
 pub const DEVICES: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
 /// A graph and kernels, parsed.
@@ -103,7 +103,8 @@ pub enum AnyExecutor {
 }
 
 impl AnyExecutor {
-    /// The executor on the device whose name contains `device`; nothing, and a word about it, if there is no such device.
+    /// The executor on the device whose name contains `device`; nothing, and a word about it, if there is no such
+    /// device.
     ///
     /// # Panics
     /// If there is one and it fails, or if `CI` forbids to skip.
@@ -120,8 +121,8 @@ impl AnyExecutor {
                 let advice = match std::env::var_os("VK_ICD_FILENAMES") {
                     Some(_) => "`VK_ICD_FILENAMES` does not name its driver's manifest",
                     None => {
-                        "to test on it, set `VK_ICD_FILENAMES` to the paths of the drivers' manifests, separated by `:`, as in \
-                         `.../lvp_icd.x86_64.json:.../vk_swiftshader_icd.json`"
+                        "to test on it, set `VK_ICD_FILENAMES` to the paths of the drivers' manifests, separated \
+                         by `:`, as in `.../lvp_icd.x86_64.json:.../vk_swiftshader_icd.json`"
                     }
                 };
                 skip(&format!("no `{device}` for {kind:?}: {reason}; {advice}"));
@@ -201,8 +202,16 @@ impl Session for AnySession {
         self.session.write_state(buffer, row, row_bytes)
     }
 
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        self.session.prepare_timed(plan)
+    }
+
     fn cpu_cost(&self) -> CpuCost {
         self.session.cpu_cost()
+    }
+
+    fn gpu_cost(&self) -> GpuCost {
+        self.session.gpu_cost()
     }
 }
 

@@ -125,6 +125,8 @@ pub(super) struct Gpu<A: Api> {
     _instance: A::Instance,
     /// Whether kernels may use subgroup operations.
     pub(super) subgroups: bool,
+    /// Nanoseconds of a tick of the device's clock, if it has one.
+    pub(super) timestamp_period_ns: Option<f32>,
 }
 
 impl<A: Api> Gpu<A> {
@@ -132,15 +134,20 @@ impl<A: Api> Gpu<A> {
     pub(super) fn open(adapters: Adapters<A>, index: usize) -> Result<(DeviceInfo, Rc<Self>), ExecError> {
         let Adapters { mut found, instance } = adapters;
         let (info, adapter) = found.swap_remove(index);
-        // Nothing but what kernels may ask for: every feature more is one more way for a driver to differ.
-        let features = adapter.features & wgt::Features::SUBGROUP;
+        // Nothing but what kernels and clocks may ask for: every feature more is one more way for a driver to differ.
+        let features = adapter.features & (wgt::Features::SUBGROUP | wgt::Features::TIMESTAMP_QUERY);
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
         let hints = wgt::MemoryHints::MemoryUsage;
         // SAFETY: features and limits are the adapter's own.
         let opened = unsafe { adapter.adapter.open(features, &adapter.capabilities.limits, &hints) };
         let hal::OpenDevice { device, queue } = opened.map_err(|error| failed("opening the device", &error))?;
         let subgroups = info.limits.subgroups;
-        Ok((info, Rc::new(Self { queue, device, _adapter: adapter.adapter, _instance: instance, subgroups })))
+        let timestamp_period_ns = features.contains(wgt::Features::TIMESTAMP_QUERY).then(|| {
+            // SAFETY: nothing is asked of the caller.
+            unsafe { queue.get_timestamp_period() }
+        });
+        let (_adapter, _instance) = (adapter.adapter, instance);
+        Ok((info, Rc::new(Self { queue, device, _adapter, _instance, subgroups, timestamp_period_ns })))
     }
 }
 
@@ -203,6 +210,23 @@ owner!(
     Fence,
     destroy_fence
 );
+owner!(
+    /// Places for the device to note the time in.
+    QuerySet,
+    destroy_query_set
+);
+
+impl<A: Api> QuerySet<A> {
+    /// As many timestamps, all to be reset before they are written.
+    pub(super) fn timestamps(gpu: &Rc<Gpu<A>>, count: u32) -> Result<Self, ExecError> {
+        debug_assert!(gpu.timestamp_period_ns.is_some(), "the device was opened with timestamps");
+        let description = wgt::QuerySetDescriptor { label: Some("timestamps"), ty: wgt::QueryType::Timestamp, count };
+        // SAFETY: the device has the feature, and the count is neither zero nor above the limit of thousands.
+        let raw = unsafe { gpu.device.create_query_set(&description) }
+            .map_err(|error| failed("a set of timestamps", &error))?;
+        Ok(Self { raw: Some(raw), gpu: gpu.clone() })
+    }
+}
 
 impl<A: Api> Buffer<A> {
     /// A buffer with unspecified contents.

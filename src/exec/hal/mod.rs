@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "hal validates nothing and says so by being unsafe; every block names what it rests on")]
 
+mod clock;
 mod device;
 mod encode;
 mod session;

@@ -11,12 +11,13 @@ use std::time::Instant;
 use wgpu_hal::Api;
 
 use crate::base::limits::Limits;
+use crate::exec::hal::clock::Clock;
 use crate::exec::hal::device::{BindGroup, Buffer, Encoder, Gpu, HostBuffer, Pipeline, Timeline};
 use crate::exec::hal::encode::{PlanRecorder, buffer_uses};
 use crate::exec::hal::upload::{Resting, read_back, write};
 use crate::exec::hal::{DEVICE_USES, HalOptions};
 use crate::exec::replay::{Recorder, Tracker, replay};
-use crate::exec::{CpuCost, ExecError, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
+use crate::exec::{CpuCost, ExecError, GpuCost, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
 use crate::plan::command::{BufferId, BufferKind, Copy, Dispatch, Kernel, Transition};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
@@ -51,6 +52,7 @@ pub struct HalSession<A: Api> {
     limits: Limits,
     options: HalOptions,
     cost: CpuCost,
+    gpu_cost: GpuCost,
     gpu: Rc<Gpu<A>>,
 }
 
@@ -75,10 +77,14 @@ struct Frame<A: Api> {
     value: u64,
     /// Whether that step's outputs wait to be fetched.
     is_unread: bool,
+    /// Of a plan whose steps are timed.
+    clock: Option<Clock<A>>,
+    /// Whether the last step's time was not counted yet.
+    is_untimed: bool,
 }
 
 impl<A: Api> Frame<A> {
-    fn new(gpu: &Rc<Gpu<A>>, plan: &Plan) -> Result<Self, ExecError> {
+    fn new(gpu: &Rc<Gpu<A>>, plan: &Plan, is_timed: bool) -> Result<Self, ExecError> {
         let host = |buffer: &crate::plan::command::Buffer| {
             let usage = match buffer.kind {
                 BufferKind::HostWrite => Usage::MAP_WRITE.union(Usage::COPY_SRC),
@@ -88,7 +94,19 @@ impl<A: Api> Frame<A> {
             HostBuffer::new(gpu, &buffer.label, buffer.size_bytes, buffer_uses(usage)).map(Some)
         };
         let hosts = plan.buffers.values().map(host).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { encoder: Encoder::new(gpu)?, hosts, is_recorded: false, value: 0, is_unread: false })
+        let clock = if is_timed { Clock::new(gpu)? } else { None };
+        let encoder = Encoder::new(gpu)?;
+        Ok(Self { encoder, hosts, is_recorded: false, value: 0, is_unread: false, clock, is_untimed: false })
+    }
+
+    /// Counts the time of the last step, which has been waited for, unless that was done.
+    fn count_time(&mut self, cost: &mut GpuCost) {
+        if std::mem::take(&mut self.is_untimed)
+            && let Some(ns) = self.clock.as_ref().and_then(Clock::elapsed_ns)
+        {
+            cost.steps += 1;
+            cost.ns += ns;
+        }
     }
 }
 
@@ -102,13 +120,19 @@ impl<A: Api> Prepared<A> {
     fn record(&mut self, frame: usize, options: &HalOptions, cost: &mut CpuCost) -> Result<(), ExecError> {
         let start = Instant::now();
         let Self { frames, groups, buffers, plan, .. } = self;
-        let Frame { encoder, hosts, is_recorded, .. } = &mut frames[frame];
+        let Frame { encoder, hosts, is_recorded, clock, .. } = &mut frames[frame];
         let mut tracker = options.track.then(|| Tracker::new(plan));
         let label = plan.graph.as_str();
         encoder.record(label, |encoder| {
+            if let Some(clock) = clock {
+                clock.begin(encoder);
+            }
             let mut recorder = PlanRecorder::<A>::new(encoder, label, buffers, groups, hosts);
             let result = replay(plan, &mut recorder, tracker.as_mut(), options.dropped);
             recorder.finish();
+            if let Some(clock) = clock {
+                clock.end(encoder);
+            }
             result
         })?;
         *is_recorded = true;
@@ -133,8 +157,18 @@ impl<A: Api> HalSession<A> {
             limits,
             options,
             cost: CpuCost::default(),
+            gpu_cost: GpuCost::default(),
             gpu: gpu.clone(),
         })
+    }
+
+    fn prepare_as(&mut self, plan: CheckedPlan, is_timed: bool) -> Result<PlanId, ExecError> {
+        self.admit(&plan)?;
+        let buffers = self.device_buffers(&plan)?;
+        let groups = self.bind_groups(&plan, &buffers)?;
+        let frames = [Frame::new(&self.gpu, &plan, is_timed)?, Frame::new(&self.gpu, &plan, is_timed)?];
+        self.plans.push(Prepared { frames, groups, buffers, plan });
+        Ok(PlanId(self.plans.len() - 1))
     }
 
     /// Refuses a plan that this session or its device cannot run.
@@ -267,12 +301,11 @@ impl<A: Api> Recorder for GroupMaker<'_, A> {
 
 impl<A: Api> Session for HalSession<A> {
     fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
-        self.admit(&plan)?;
-        let buffers = self.device_buffers(&plan)?;
-        let groups = self.bind_groups(&plan, &buffers)?;
-        let frames = [Frame::new(&self.gpu, &plan)?, Frame::new(&self.gpu, &plan)?];
-        self.plans.push(Prepared { frames, groups, buffers, plan });
-        Ok(PlanId(self.plans.len() - 1))
+        self.prepare_as(plan, false)
+    }
+
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        self.prepare_as(plan, true)
     }
 
     fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
@@ -287,6 +320,7 @@ impl<A: Api> Session for HalSession<A> {
             .min_by_key(|at| (frames[*at].is_unread, !frames[*at].is_recorded, frames[*at].value))
             .expect("there is at least one frame");
         self.timeline.wait(prepared.frames[current].value)?;
+        prepared.frames[current].count_time(&mut self.gpu_cost);
         if !prepared.frames[current].is_recorded {
             prepared.record(current, &self.options, &mut self.cost)?;
         }
@@ -301,6 +335,7 @@ impl<A: Api> Session for HalSession<A> {
         frame.value = self.timeline.submit(&frame.encoder)?;
         frame.is_recorded = false;
         frame.is_unread = true;
+        frame.is_untimed = frame.clock.is_some();
         let ticket = Ticket(frame.value);
         self.cost.submit_ns += start.elapsed().as_nanos() as u64;
         self.cost.steps += 1;
@@ -325,6 +360,7 @@ impl<A: Api> Session for HalSession<A> {
             return Err(ExecError::Device { reason });
         };
         self.timeline.wait(frame.value)?;
+        frame.count_time(&mut self.gpu_cost);
         frame.is_unread = false;
         frame.hosts.iter().flatten().for_each(HostBuffer::invalidate);
         let tensors = plan.outputs.iter().map(|output| {
@@ -353,5 +389,9 @@ impl<A: Api> Session for HalSession<A> {
 
     fn cpu_cost(&self) -> CpuCost {
         self.cost
+    }
+
+    fn gpu_cost(&self) -> GpuCost {
+        self.gpu_cost
     }
 }

@@ -13,6 +13,7 @@ use ::wgpu::{
 };
 
 use crate::exec::ExecError;
+use crate::exec::wgpu::clock;
 use crate::plan::weights::{StateLayout, WeightLayout};
 
 /// A device, its queue, and the first failure that no call returned.
@@ -24,11 +25,11 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    /// Opens the device with all limits of the adapter and the one feature that kernels may need.
+    /// Opens the device with all limits of the adapter and the features that kernels and clocks may need.
     pub(super) fn open(adapter: &Adapter) -> Result<Self, ExecError> {
         let descriptor = DeviceDescriptor {
             label: Some("graphc"),
-            required_features: adapter.features() & Features::SUBGROUP,
+            required_features: adapter.features() & Features::SUBGROUP.union(clock::FEATURES),
             required_limits: adapter.limits(),
             experimental_features: ExperimentalFeatures::disabled(),
             // Buffers are made once and are large: blocks to allocate from would mostly stay empty.

@@ -9,6 +9,7 @@
 //! Nothing here starts threads. Opening and waiting block through `pollster` and `Device::poll`, which a browser's main
 //! thread may not do: there the crate builds, and a caller needs a worker.
 
+mod clock;
 mod gpu;
 mod prepare;
 mod session;

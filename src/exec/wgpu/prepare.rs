@@ -12,6 +12,7 @@ use ::wgpu::{
     ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
+use crate::exec::wgpu::clock::Clock;
 use crate::exec::wgpu::gpu::{DEVICE, Gpu};
 use crate::exec::{ExecError, Inputs, STEPS_IN_FLIGHT};
 use crate::plan::command::{BufferId, BufferKind, Command, Dispatch, Kernel};
@@ -38,6 +39,8 @@ pub(super) struct Frame {
     pub(super) buffers: Vec<Buffer>,
     /// The next step's commands, if they are recorded.
     pub(super) recorded: Option<CommandBuffer>,
+    /// Of a plan whose steps are timed.
+    pub(super) clock: Option<Clock>,
 }
 
 /// A buffer that the host fills before each step, and what it will hold.
@@ -218,7 +221,7 @@ pub(super) fn prepare(
             second[id.index()] = read_back(gpu, &plan, id)?;
         }
     }
-    let frames = [buffers, second].map(|buffers| Frame { buffers, recorded: None });
+    let frames = [buffers, second].map(|buffers| Frame { buffers, recorded: None, clock: None });
     let pipelines = kernels.into_iter().map(|kernel| kernel.pipeline).collect();
     Ok(Prepared { plan, pipelines, bind_groups, host_writes, frames })
 }

@@ -10,9 +10,10 @@ use ::wgpu::{Buffer, CommandBuffer, CommandEncoder, CommandEncoderDescriptor, Co
 
 use crate::base::limits::Limits;
 use crate::exec::replay::{Recorder, Tracker, replay};
+use crate::exec::wgpu::clock::Clock;
 use crate::exec::wgpu::gpu::{Gpu, Mapping};
 use crate::exec::wgpu::prepare::{Frame, PipelineCache, Prepared, SlotPool, prepare};
-use crate::exec::{CpuCost, ExecError, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
+use crate::exec::{CpuCost, ExecError, GpuCost, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
 use crate::plan::command::{BufferId, BufferKind, Copy, Dispatch, KernelId, Transition};
 use crate::plan::weights::StateLayout;
 use crate::plan::{CheckedPlan, Plan};
@@ -34,6 +35,7 @@ pub struct WgpuSession {
     flights: VecDeque<Flight>,
     next_ticket: u64,
     cost: CpuCost,
+    gpu_cost: GpuCost,
     track: bool,
 }
 
@@ -46,6 +48,8 @@ struct Flight {
     submission: ::wgpu::SubmissionIndex,
     /// Of each buffer that the host reads.
     mappings: Vec<(BufferId, Mapping)>,
+    /// Of the timestamps, if the plan's steps are timed.
+    stamps: Option<Mapping>,
 }
 
 impl WgpuSession {
@@ -71,6 +75,7 @@ impl WgpuSession {
             flights: VecDeque::new(),
             next_ticket: 0,
             cost: CpuCost::default(),
+            gpu_cost: GpuCost::default(),
             track,
         }
     }
@@ -98,9 +103,22 @@ impl WgpuSession {
     fn make_room(&mut self) -> Result<(), ExecError> {
         while self.flights.len() >= STEPS_IN_FLIGHT {
             let Some(oldest) = self.flights.pop_front() else { break };
-            let waited = self.gpu.wait(Some(oldest.submission.clone()));
+            let waited = self.wait(&oldest);
             self.release(&oldest);
             waited?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a step, and counts its time.
+    fn wait(&mut self, flight: &Flight) -> Result<(), ExecError> {
+        self.gpu.wait(Some(flight.submission.clone()))?;
+        let clock = &self.plans[flight.plan].frames[flight.frame].clock;
+        if let (Some(clock), Some(stamps)) = (clock, &flight.stamps)
+            && let Some(ns) = clock.elapsed_ns(stamps)?
+        {
+            self.gpu_cost.steps += 1;
+            self.gpu_cost.ns += ns;
         }
         Ok(())
     }
@@ -110,6 +128,9 @@ impl WgpuSession {
         let frame = &self.plans[flight.plan].frames[flight.frame];
         for (id, _) in &flight.mappings {
             frame.buffers[id.index()].unmap();
+        }
+        if let (Some(clock), Some(_)) = (&frame.clock, &flight.stamps) {
+            clock.stamps.unmap();
         }
     }
 
@@ -132,14 +153,15 @@ impl WgpuSession {
         for host in &prepared.host_writes {
             self.gpu.queue.write_buffer(&host.buffer, 0, &host.bytes);
         }
-        let Frame { buffers, recorded } = &mut prepared.frames[frame];
+        let Frame { buffers, recorded, clock } = &mut prepared.frames[frame];
         let submission = self.gpu.queue.submit(recorded.take());
         // Asking now saves a second poll in `outputs`: the mapping is there when the wait for the submission returns.
         let read = prepared.plan.buffers.iter().filter(|(_, buffer)| buffer.kind == BufferKind::HostRead);
         let mappings = read.map(|(id, _)| (id, Mapping::start(&buffers[id.index()]))).collect();
+        let stamps = clock.as_ref().map(|clock| Mapping::start(&clock.stamps));
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.flights.push_back(Flight { ticket, plan, frame, submission, mappings });
+        self.flights.push_back(Flight { ticket, plan, frame, submission, mappings, stamps });
         self.cost.steps += 1;
         self.cost.submit_ns += watch.elapsed_ns();
         self.gpu.healthy()?;
@@ -186,6 +208,14 @@ impl Session for WgpuSession {
         Ok(PlanId(self.plans.len() - 1))
     }
 
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        let id = self.prepare(plan)?;
+        for frame in &mut self.plans[id.0].frames {
+            frame.clock = Clock::new(&self.gpu)?;
+        }
+        Ok(id)
+    }
+
     fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
         self.gpu.healthy()?;
         let watch = Stopwatch::start();
@@ -210,7 +240,7 @@ impl Session for WgpuSession {
             let reason = format!("the outputs of step {} were fetched or discarded before", ticket.0);
             return Err(ExecError::Device { reason });
         };
-        let outputs = self.gpu.wait(Some(flight.submission.clone())).and_then(|()| self.fetch(&flight));
+        let outputs = self.wait(&flight).and_then(|()| self.fetch(&flight));
         self.release(&flight);
         outputs
     }
@@ -243,6 +273,10 @@ impl Session for WgpuSession {
     fn cpu_cost(&self) -> CpuCost {
         self.cost
     }
+
+    fn gpu_cost(&self) -> GpuCost {
+        self.gpu_cost
+    }
 }
 
 /// Records a step of a plan for one of its frames.
@@ -251,9 +285,16 @@ fn record(gpu: &Gpu, prepared: &Prepared, frame: usize, track: bool) -> Result<C
     let encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor { label });
     let mut recording =
         Recording { prepared, buffers: &prepared.frames[frame].buffers, pass: None, pipeline: None, encoder };
+    let clock = prepared.frames[frame].clock.as_ref();
+    if let Some(clock) = clock {
+        clock.begin(&mut recording.encoder);
+    }
     let mut tracker = track.then(|| Tracker::new(&prepared.plan));
     replay(&prepared.plan, &mut recording, tracker.as_mut(), None)?;
     recording.end_pass();
+    if let Some(clock) = clock {
+        clock.end(&mut recording.encoder);
+    }
     Ok(recording.encoder.finish())
 }
 

@@ -1,0 +1,376 @@
+//! How fast a model runs, and how fast it could.
+//!
+//! Gets an executor, a model's compiler and that of a streaming read; returns a [`Report`]. What holds then: every
+//! figure is the median of several rounds of one run, after a round that is not counted, each from the same initial
+//! state; the device's bandwidth was measured by the same executor in the same run. Never prints, and never samples but
+//! greedily.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::base::role::{InputRole, OutputRole};
+use crate::base::step::StepShape;
+use crate::checkpoint::Checkpoint;
+use crate::compile::Compiler;
+use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
+use crate::generate::sample::argmax;
+use crate::generate::{Decoder, GenerateError, Rows, STEP_TOKENS};
+use crate::plan::command::{BufferKind, Command, Dispatch, Slice};
+use crate::plan::weights::StateLayout;
+use crate::plan::{CheckedPlan, Plan};
+
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// Tokens of the prompt.
+    pub prefill_tokens: u32,
+    /// Steps of one token, in a round.
+    pub decode_tokens: u32,
+    /// Rounds that are counted.
+    pub rounds: u32,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Name of the graph.
+    pub graph: String,
+    /// Name of the device.
+    pub device: String,
+    /// Its driver.
+    pub driver: String,
+    /// `hal` or `wgpu`.
+    pub executor: String,
+    /// Tokens of the prompt.
+    pub prefill_tokens: u32,
+    /// Steps of a round of decoding.
+    pub decode_tokens: u32,
+    /// Rounds that were counted.
+    pub rounds: u32,
+    /// Dispatches of a decode step.
+    pub dispatches: u64,
+    /// Levels of a decode step, copies included.
+    pub levels: u64,
+    /// Barrier calls of a decode step: the plan's, which the `wgpu` executor leaves to wgpu.
+    pub barriers: u64,
+    /// Tokens of the prompt by the time until the last one's logits are on the host.
+    pub prefill_tokens_per_s: f64,
+    /// Synchronised decoding: the host waits for each token's logits, takes the best and submits the next step.
+    pub decode_tokens_per_s: f64,
+    /// Decoding with two steps in flight, tokens known beforehand, the host reading nothing in between.
+    pub decode_queued_tokens_per_s: f64,
+    /// Recording and submitting, by step of synchronised decoding.
+    pub cpu_us_per_step: f64,
+    /// From a step's first command to the end of its last, by the GPU's clock, two steps in flight; nothing if it has
+    /// no clock that the executor can use.
+    pub gpu_us_per_step: Option<f64>,
+    /// Bytes of weights that a decode step reads: [`weight_bytes_read`].
+    pub weight_bytes_per_token: u64,
+    /// What a kernel that only reads gets from the device, in 10^9 bytes a second.
+    pub bandwidth_gb_per_s: f64,
+    /// `weight_bytes_per_token` by the time of a step of queued decoding, as a share of the bandwidth: 1 is the floor
+    /// that no decoder of one sequence gets below. More than 1 where the weights stay in a cache.
+    pub bandwidth_share: f64,
+}
+
+/// Measures a model. `stream` compiles the graph of the streaming read, whose state of `B` rows a step reads `T` times.
+///
+/// # Errors
+/// If a plan cannot be made or the device fails.
+///
+/// # Panics
+/// If there is nothing to run: no tokens, no rounds.
+pub fn bench<E: Executor>(
+    executor: &E,
+    name: &str,
+    model: Compiler<'_>,
+    stream: &Compiler<'_>,
+    checkpoint: &Checkpoint,
+    options: &BenchOptions,
+) -> Result<Report, GenerateError> {
+    let BenchOptions { prefill_tokens, decode_tokens, rounds } = *options;
+    assert!(prefill_tokens > 0 && decode_tokens > 0 && rounds > 0, "there is something to run");
+    let bytes_per_s = bandwidth(executor, stream, checkpoint, rounds)?;
+
+    let plan = model.compile(ONE)?.plan;
+    let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
+    let vocabulary = logits.and_then(|output| output.shape.last().copied()).ok_or(GenerateError::NoLogits)?;
+    let weights = Weights { layout: &plan.weights, checkpoint };
+    let session = executor.open(&weights, &plan.state, &mut |_, _| ())?;
+    let mut decoder = Decoder::new(session, model, STEP_TOKENS.to_vec(), vocabulary);
+    decoder.prepare(prefill_tokens as usize, Rows::Last)?;
+
+    let seconds = seconds(&mut decoder, &plan, vocabulary, options)?;
+
+    let (summary, device) = (plan.summary(), executor.device());
+    let weight_bytes = weight_bytes_read(&plan);
+    Ok(Report {
+        graph: summary.graph,
+        device: device.name.clone(),
+        driver: device.driver.clone(),
+        executor: name.to_owned(),
+        prefill_tokens,
+        decode_tokens,
+        rounds,
+        dispatches: summary.dispatches,
+        levels: summary.levels,
+        barriers: summary.barriers,
+        prefill_tokens_per_s: f64::from(prefill_tokens) / seconds.prefill,
+        decode_tokens_per_s: seconds.synced.recip(),
+        decode_queued_tokens_per_s: seconds.queued.recip(),
+        cpu_us_per_step: seconds.cpu * 1e6,
+        gpu_us_per_step: seconds.gpu.map(|seconds| seconds * 1e6),
+        weight_bytes_per_token: weight_bytes,
+        bandwidth_gb_per_s: bytes_per_s / 1e9,
+        bandwidth_share: weight_bytes as f64 / seconds.queued / bytes_per_s,
+    })
+}
+
+/// Seconds of the whole prompt, and of a step.
+struct Seconds {
+    prefill: f64,
+    synced: f64,
+    cpu: f64,
+    queued: f64,
+    gpu: Option<f64>,
+}
+
+fn seconds<S: Session>(
+    decoder: &mut Decoder<'_, S>,
+    plan: &CheckedPlan,
+    vocabulary: u64,
+    options: &BenchOptions,
+) -> Result<Seconds, GenerateError> {
+    let BenchOptions { prefill_tokens, decode_tokens, rounds } = *options;
+    let prompt: Vec<u32> = (0..u64::from(prefill_tokens)).map(|at| (at % vocabulary) as u32).collect();
+    let [prefill] = medians(rounds, || {
+        reset(decoder.session(), &plan.state)?;
+        let began = Instant::now();
+        decoder.run(&prompt, Rows::Last)?;
+        Ok([began.elapsed().as_secs_f64()])
+    })?;
+    let [synced, cpu] = medians(rounds, || synced(decoder, &plan.state, decode_tokens))?;
+    let session = decoder.session();
+    let step = session.prepare(plan.clone())?;
+    let timed = session.prepare_timed(plan.clone())?;
+    // In turn, so that a clock that goes up or down changes both alike.
+    let [queued_step, gpu] = medians(rounds, || {
+        let untimed = queued(session, step, &plan.state, decode_tokens)?;
+        let before = session.gpu_cost();
+        queued(session, timed, &plan.state, decode_tokens)?;
+        let after = session.gpu_cost();
+        Ok([untimed, (after.ns - before.ns) as f64 / 1e9 / (after.steps - before.steps) as f64])
+    })?;
+    // Where no steps were timed, 0 by 0 is no number.
+    Ok(Seconds { prefill, synced, cpu, queued: queued_step, gpu: Some(gpu).filter(|seconds| seconds.is_finite()) })
+}
+
+/// A step of one token.
+const ONE: StepShape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
+
+/// Runs a round that is not counted, then those that are; returns the median of each figure, the upper one of two.
+fn medians<const N: usize>(
+    rounds: u32,
+    mut round: impl FnMut() -> Result<[f64; N], GenerateError>,
+) -> Result<[f64; N], GenerateError> {
+    round()?;
+    let rounds = (0..rounds).map(|_| round()).collect::<Result<Vec<_>, _>>()?;
+    Ok(std::array::from_fn(|figure| {
+        let mut values: Vec<f64> = rounds.iter().map(|values| values[figure]).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    }))
+}
+
+/// Makes the next token the first one, so that rounds are alike and states stay finite.
+fn reset(session: &mut impl Session, state: &StateLayout) -> Result<(), ExecError> {
+    (0..).zip(&state.buffers).try_for_each(|(index, buffer)| session.write_state(index, 0, &buffer.init_row()))
+}
+
+/// Decodes greedily; returns seconds, and those of them that the CPU took, a step.
+fn synced<S: Session>(
+    decoder: &mut Decoder<'_, S>,
+    state: &StateLayout,
+    steps: u32,
+) -> Result<[f64; 2], GenerateError> {
+    reset(decoder.session(), state)?;
+    let before = decoder.session().cpu_cost();
+    let began = Instant::now();
+    let mut token = 0;
+    for _ in 0..steps {
+        let (logits, _) = decoder.run(&[token], Rows::Last)?;
+        token = argmax(&logits[0]);
+    }
+    let seconds = began.elapsed().as_secs_f64() / f64::from(steps);
+    let after = decoder.session().cpu_cost();
+    let ns = after.record_ns + after.submit_ns - before.record_ns - before.submit_ns;
+    Ok([seconds, ns as f64 / f64::from(steps) / 1e9])
+}
+
+/// Runs steps of one token without reading anything but the last one's outputs; returns seconds a step.
+fn queued(session: &mut impl Session, plan: PlanId, state: &StateLayout, steps: u32) -> Result<f64, GenerateError> {
+    reset(session, state)?;
+    let began = Instant::now();
+    let mut last = session.step(plan, &one_token())?;
+    for _ in 1..steps {
+        last = session.step(plan, &one_token())?;
+    }
+    session.outputs(last)?;
+    Ok(began.elapsed().as_secs_f64() / f64::from(steps))
+}
+
+/// Token 0 of the only sequence.
+fn one_token() -> Inputs {
+    Inputs::new()
+        .with(InputRole::TokenIds, vec![0])
+        .with(InputRole::SequenceOffsets, vec![0, 1])
+        .with(InputRole::StateRows, vec![0])
+        .with(InputRole::OutputRows, vec![0])
+}
+
+/// What the streaming read reads: far more than caches hold, and often, so that beginning and end do not count.
+const STREAM_BYTES: u64 = 1 << 30;
+const STREAM_PASSES: u32 = 8;
+/// The same where a CPU plays the device.
+const STREAM_BYTES_CPU: u64 = 128 << 20;
+const STREAM_PASSES_CPU: u32 = 1;
+/// Steps of a round: as many as may be in flight.
+const STREAM_STEPS: u32 = 2;
+
+/// Bytes a second that the streaming read gets. What it writes is not counted: a 128th of what it reads.
+fn bandwidth<E: Executor>(
+    executor: &E,
+    stream: &Compiler<'_>,
+    checkpoint: &Checkpoint,
+    rounds: u32,
+) -> Result<f64, GenerateError> {
+    let limits = &executor.device().limits;
+    let (wanted, passes) = match executor.device().kind.as_str() {
+        "cpu" => (STREAM_BYTES_CPU, STREAM_PASSES_CPU),
+        _ => (STREAM_BYTES, STREAM_PASSES),
+    };
+    let size_bytes = wanted.min(limits.max_storage_buffer_binding_bytes).min(limits.max_buffer_bytes);
+    let row_bytes: u64 = stream.compile(ONE)?.plan.state.buffers.iter().map(|buffer| buffer.row_bytes()).sum();
+    let capacity = (size_bytes / row_bytes).clamp(1, limits.max_workgroups_per_dimension.into()) as u32;
+    let plan = stream.compile(StepShape { tokens: passes, capacity, ..ONE })?.plan;
+    let weights = Weights { layout: &plan.weights, checkpoint };
+    let mut session = executor.open(&weights, &plan.state, &mut |_, _| ())?;
+    let id = session.prepare(plan)?;
+    let inputs = Inputs::new().with(InputRole::OutputRows, vec![0]);
+    let [seconds] = medians(rounds, || {
+        let began = Instant::now();
+        let mut last = session.step(id, &inputs)?;
+        for _ in 1..STREAM_STEPS {
+            last = session.step(id, &inputs)?;
+        }
+        session.outputs(last)?;
+        Ok([began.elapsed().as_secs_f64() / f64::from(STREAM_STEPS)])
+    })?;
+    Ok((u64::from(capacity) * row_bytes * u64::from(passes)) as f64 / seconds)
+}
+
+/// Bytes of weights that one step reads: every byte bound by a dispatch, once, but for dispatches that also bind the
+/// token ids. Those look rows up in a table, and read next to nothing of it. Padding between packed weights counts,
+/// which is little; a lookup that a graph has fused with a matrix product would wrongly leave the matrix out.
+pub fn weight_bytes_read(plan: &Plan) -> u64 {
+    let lookups = token_slices(plan);
+    let overlap = |a: &Slice, b: &Slice| {
+        let starts_before_end = |a: &Slice, b: &Slice| b.end_bytes().is_none_or(|end| a.offset_bytes < end);
+        a.buffer == b.buffer && starts_before_end(a, b) && starts_before_end(b, a)
+    };
+    let looks_up =
+        |dispatch: &Dispatch| dispatch.bindings.iter().any(|slice| lookups.iter().any(|other| overlap(slice, other)));
+    let is_weight = |slice: &&Slice| matches!(plan.buffers[slice.buffer].kind, BufferKind::Weight { .. });
+    let mut slices: Vec<Slice> = Vec::new();
+    for command in plan.commands() {
+        if let Command::Dispatch(dispatch) = command
+            && !looks_up(dispatch)
+        {
+            slices.extend(dispatch.bindings.iter().filter(is_weight));
+        }
+    }
+    // By buffer, then by offset: so what was counted before is one range that ends somewhere.
+    slices.sort_unstable();
+    let mut bytes = 0;
+    let mut counted = None;
+    for slice in slices {
+        let end = slice.offset_bytes + slice.size_bytes;
+        let from = match counted {
+            Some((buffer, counted_end)) if buffer == slice.buffer => slice.offset_bytes.max(counted_end),
+            _ => slice.offset_bytes,
+        };
+        bytes += end.saturating_sub(from);
+        counted = Some((slice.buffer, end.max(from)));
+    }
+    bytes
+}
+
+/// Where the token ids are on the device.
+fn token_slices(plan: &Plan) -> Vec<Slice> {
+    let mut found = Vec::new();
+    for input in plan.inputs.iter().filter(|input| input.role == InputRole::TokenIds) {
+        for command in plan.commands() {
+            if let Command::Copy(copy) = command
+                && copy.from.buffer == input.slice.buffer
+                && let Some(inside) = input.slice.offset_bytes.checked_sub(copy.from.offset_bytes)
+                && inside < copy.from.size_bytes
+            {
+                let offset_bytes = copy.to.offset_bytes + inside;
+                found.push(Slice { offset_bytes, size_bytes: input.slice.size_bytes, ..copy.to });
+            }
+        }
+    }
+    found
+}
+
+/// CPU time of a step of one token.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct CpuStep {
+    /// Microseconds of recording.
+    pub record_us: f64,
+    /// Microseconds of writing inputs and submitting.
+    pub submit_us: f64,
+}
+
+impl CpuStep {
+    /// Both together.
+    pub fn us(&self) -> f64 {
+        self.record_us + self.submit_us
+    }
+}
+
+/// The CPU time of a step of a plan for one token, the host waiting for each: of several rounds the cheapest, since
+/// whatever else the machine does can only add to it. A round before is not counted.
+///
+/// # Errors
+/// If the device fails.
+pub fn cheapest_step<E: Executor>(
+    executor: &E,
+    plan: &CheckedPlan,
+    checkpoint: &Checkpoint,
+    rounds: u32,
+    steps: u32,
+) -> Result<CpuStep, ExecError> {
+    let weights = Weights { layout: &plan.weights, checkpoint };
+    let mut session = executor.open(&weights, &plan.state, &mut |_, _| ())?;
+    let id = session.prepare(plan.clone())?;
+    let mut best = CpuStep { record_us: f64::INFINITY, submit_us: f64::INFINITY };
+    for round in 0..=rounds {
+        let before = session.cpu_cost();
+        for _ in 0..steps {
+            let ticket = session.step(id, &one_token())?;
+            session.outputs(ticket)?;
+        }
+        let after = session.cpu_cost();
+        let per_step = |ns: u64| ns as f64 / f64::from(steps) / 1e3;
+        let found = CpuStep {
+            record_us: per_step(after.record_ns - before.record_ns),
+            submit_us: per_step(after.submit_ns - before.submit_ns),
+        };
+        if round > 0 && found.us() < best.us() {
+            best = found;
+        }
+    }
+    Ok(best)
+}

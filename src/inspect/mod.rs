@@ -1,0 +1,6 @@
+//! What looks at plans and sessions from outside.
+//!
+//! Gets executors, compilers and checkpoints, returns figures about them. What holds then: nothing that runs was
+//! changed to be looked at. Never decides anything that running depends on.
+
+pub mod bench;

@@ -1,0 +1,145 @@
+//! What `graphc bench` measures, and how it prints it.
+//!
+//! Gets the built-in model and the built-in streaming read. No test knows how fast anything is: figures are compared
+//! with each other, and with numbers that follow from the plan. Those that need a device skip without.
+
+mod program;
+mod support;
+
+use graphc::base::limits::Limits;
+use graphc::base::role::{InputRole, OutputRole};
+use graphc::base::step::StepShape;
+use graphc::checkpoint::Checkpoint;
+use graphc::exec::{Executor, Inputs, Session, Weights};
+use graphc::inspect::bench::weight_bytes_read;
+use graphc::sources;
+use program::{devices, graphc};
+use support::runner::{AnyExecutor, KINDS, Program, all_rows, compile};
+use support::skip;
+
+/// The model that is built in.
+fn checkpoint() -> Checkpoint {
+    Checkpoint::from_static("the built-in model", sources::DEMO_MODEL).expect("built in")
+}
+
+#[test]
+fn bytes_of_weights_are_all_but_the_table_that_tokens_look_up() {
+    let (checkpoint, program) = (checkpoint(), Program::rwkv7());
+    let limits = Limits::vulkan();
+    for tokens in [1, 16] {
+        let plan = compile(&program.compiler(checkpoint.index(), &limits, &[]), all_rows(tokens));
+        let table = checkpoint.bytes("emb.weight").expect("the model has a table").len() as u64;
+        assert_eq!(weight_bytes_read(&plan), plan.summary().weight_bytes - table);
+    }
+}
+
+#[test]
+fn streaming_read_reads_every_element_in_every_pass() {
+    const BLOCKS: u32 = 3;
+    const PASSES: u32 = 2;
+    let graphs = sources::graphs(None).expect("built in");
+    let (path, text) = graphs.into_iter().find(|(path, _)| path == "tools/bandwidth.ron").expect("built in");
+    let program = Program::parse(&path, text, &sources::shaders(None).expect("built in"));
+    let checkpoint = checkpoint();
+    for kind in KINDS {
+        let Some(executor) = AnyExecutor::find(kind, "llvmpipe") else { continue };
+        let limits = executor.device().limits.clone();
+        let rows = BLOCKS * PASSES;
+        let shape = StepShape { tokens: PASSES, sequences: 1, rows, capacity: BLOCKS };
+        let plan = compile(&program.compiler(checkpoint.index(), &limits, &[]), shape);
+        let weights = Weights { layout: &plan.weights, checkpoint: &checkpoint };
+        let mut session = executor.open(&weights, &plan.state, &mut |_, _| ()).expect("open");
+        // A block of its own value each, so that a pass that reads another block is noticed.
+        let row_count = plan.state.buffers[0].row_count() as usize;
+        for block in 0..BLOCKS {
+            let bytes = (block as f32 + 1.0).to_le_bytes().repeat(row_count);
+            session.write_state(0, block.into(), &bytes).expect("written");
+        }
+        let id = session.prepare(plan).expect("prepared");
+        let ticket = session.step(id, &Inputs::new().with(InputRole::OutputRows, (0..rows).collect()));
+        let outputs = session.outputs(ticket.expect("submitted")).expect("outputs");
+        let sums = outputs.role(OutputRole::Logits).expect("the sums");
+        let lanes = sums.shape[1] as usize;
+        for (row, sums) in (0..rows).zip(sums.to_f32().chunks_exact(lanes)) {
+            let expected = (row % BLOCKS + 1) as f32 * (row_count / lanes) as f32;
+            assert_eq!(sums, vec![expected; lanes], "{kind:?}, row {row}");
+        }
+    }
+}
+
+#[test]
+fn steps_are_timed_only_where_that_was_asked_for() {
+    let (checkpoint, program) = (checkpoint(), Program::rwkv7());
+    for kind in KINDS {
+        let Some(executor) = AnyExecutor::find(kind, "llvmpipe") else { continue };
+        let limits = executor.device().limits.clone();
+        let plan = compile(&program.compiler(checkpoint.index(), &limits, &[]), all_rows(1));
+        let weights = Weights { layout: &plan.weights, checkpoint: &checkpoint };
+        let mut session = executor.open(&weights, &plan.state, &mut |_, _| ()).expect("open");
+        let plain = session.prepare(plan.clone()).expect("prepared");
+        let timed = session.prepare_timed(plan).expect("prepared");
+        let inputs = Inputs::new()
+            .with(InputRole::TokenIds, vec![1])
+            .with(InputRole::SequenceOffsets, vec![0, 1])
+            .with(InputRole::StateRows, vec![0])
+            .with(InputRole::OutputRows, vec![0]);
+        // The first step's outputs are discarded; it counts all the same.
+        let mut last = None;
+        for plan in [plain, timed, timed, timed, plain] {
+            last = Some(session.step(plan, &inputs).expect("submitted"));
+        }
+        session.outputs(last.expect("five steps")).expect("outputs");
+        let before = session.gpu_cost();
+        assert!(before.steps <= 3, "{kind:?}: plain steps are not timed: {before:?}");
+        let began = std::time::Instant::now();
+        let ticket = session.step(timed, &inputs).expect("submitted");
+        session.outputs(ticket).expect("outputs");
+        let wall_ns = began.elapsed().as_nanos() as u64;
+        let after = session.gpu_cost();
+        assert!((1..=4).contains(&after.steps), "{kind:?}: {after:?}");
+        // Steps before may have been counted only now; the last one alone takes no longer than the host has waited.
+        if after.steps == before.steps + 1 {
+            let ns = after.ns - before.ns;
+            assert!(ns < wall_ns && ns > wall_ns / 50, "{kind:?}: {ns} of {wall_ns} ns");
+        }
+    }
+}
+
+#[test]
+fn figures_come_as_one_json_object_and_as_a_table() {
+    const SMALL: [&str; 9] = ["bench", "--prefill", "3", "--decode", "2", "--rounds", "1", "--device", "llvmpipe"];
+    for executor in ["hal", "wgpu"] {
+        match devices(executor) {
+            Ok(names) if names.iter().any(|name| name.contains("llvmpipe")) => {}
+            Ok(_) => return skip("no llvmpipe"),
+            Err(reason) => return skip(&reason),
+        }
+        let ran = graphc(&[&SMALL[..], &["--executor", executor, "--format", "json"]].concat()).fine();
+        let report: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON object");
+        for field in ["decode_tokens_per_s", "decode_queued_tokens_per_s", "prefill_tokens_per_s", "cpu_us_per_step"] {
+            assert!(report[field].as_f64().is_some_and(|figure| figure > 0.0), "{field}: {ran}");
+        }
+        for field in ["gpu_us_per_step", "bandwidth_share", "bandwidth_gb_per_s"] {
+            assert!(report[field].as_f64().is_some_and(|figure| figure > 0.0), "{field}: {ran}");
+        }
+        for field in ["dispatches", "levels", "barriers", "weight_bytes_per_token"] {
+            assert!(report[field].as_u64().is_some_and(|count| count > 0), "{field}: {ran}");
+        }
+        assert_eq!((&report["executor"], &report["graph"]), (&executor.into(), &"rwkv7".into()));
+        assert_eq!((&report["prefill_tokens"], &report["decode_tokens"]), (&3.into(), &2.into()));
+        assert!(report["device"].as_str().is_some_and(|name| name.contains("llvmpipe")), "{ran}");
+        assert!(report["driver"].is_string(), "{ran}");
+    }
+    let table = graphc(&[&SMALL[..], &["--executor", "hal"]].concat()).fine().out;
+    for line in ["prefill", "decode", "queued", "CPU", "GPU", "share"] {
+        assert_eq!(table.lines().filter(|other| other.starts_with(line)).count(), 1, "{line}: {table}");
+    }
+}
+
+#[test]
+fn tools_are_run_when_named_and_never_detected() {
+    let emitted = graphc(&["compile", "bandwidth", "--tokens", "2"]).fine().out;
+    assert!(emitted.contains("bandwidth"), "{emitted}");
+    let detected = graphc(&["compile"]).fine().out;
+    assert!(detected.contains("rwkv7") && !detected.contains("bandwidth"), "{detected}");
+}

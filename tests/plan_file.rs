@@ -1,0 +1,81 @@
+//! Plans as files: they come back as they were, and what was tampered with is refused by the promise it breaks.
+
+mod support;
+
+use graphc::base::limits::Limits;
+use graphc::base::span::SourceMap;
+use graphc::base::step::StepShape;
+use graphc::checkpoint::Checkpoint;
+use graphc::compile::{Compiler, open_plan};
+use graphc::plan::CheckedPlan;
+use graphc::plan::file::{from_text, to_text};
+use graphc::{graph, kernel, sources};
+
+/// The built-in model's plan for one token, and its weights' fingerprint.
+fn plan() -> (CheckedPlan, String) {
+    let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL).expect("a model");
+    let mut map = SourceMap::new();
+    let (kernels, diagnostics) = kernel::load(&mut map, &sources::shaders(None).expect("built in"));
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let (path, text) = sources::graphs(None).expect("built in").remove(0);
+    let source = map.add(path, text);
+    let graph = graph::parse(&map, source).expect("parses");
+    let (limits, index) = (Limits::vulkan(), checkpoint.index());
+    let compiler = Compiler {
+        graph: &graph,
+        kernels: &kernels,
+        sources: &map,
+        index,
+        limits: &limits,
+        keep: &[],
+        batch_invariant: false,
+    };
+    let shape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
+    (compiler.compile(shape).expect("compiles").plan, checkpoint.fingerprint())
+}
+
+/// What is said about the plan's text with one piece of it replaced.
+fn refusal(text: &str, fingerprint: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "`{from}` is in the file");
+    open_plan(&text.replacen(from, to, 1), fingerprint).expect_err("refused").to_string()
+}
+
+#[test]
+fn a_plan_comes_back_as_it_was() {
+    let (plan, fingerprint) = plan();
+    let text = to_text(&plan, &fingerprint);
+    assert_eq!(open_plan(&text, &fingerprint).expect("verified"), plan);
+    let again = from_text(&text).expect("parses");
+    assert_eq!(to_text(&again.plan, &again.model), text, "text to value to text");
+}
+
+#[test]
+fn other_versions_models_and_files_are_refused() {
+    let (plan, fingerprint) = plan();
+    let text = to_text(&plan, &fingerprint);
+    let version = refusal(&text, &fingerprint, "version: 1,", "version: 7,");
+    assert_eq!(version, "it is no plan of this program: it has plan version 7, this program reads version 1");
+    let model = open_plan(&text, "0123456789abcdef").expect_err("another model").to_string();
+    assert_eq!(model, format!("it was made for the weights {fingerprint}, these are 0123456789abcdef"));
+    let cut = open_plan(&text[..text.len() / 2], &fingerprint).expect_err("half a file").to_string();
+    assert!(cut.starts_with("it is no plan of this program: "), "{cut}");
+    let field = refusal(&text, &fingerprint, "made_by:", "made_of:");
+    assert!(field.contains("made_of"), "{field}");
+}
+
+#[test]
+fn a_changed_byte_that_matters_breaks_a_promise_by_name() {
+    let (plan, fingerprint) = plan();
+    let text = to_text(&plan, &fingerprint);
+    let changed = |from: &str, to: &str| refusal(&text, &fingerprint, from, to);
+    // The first transition of the plan takes the inputs from the host.
+    assert!(changed(r#"from: "MAP_WRITE""#, r#"from: "COPY_SRC""#).contains("P4 at level 0"));
+    assert!(changed(r#"rest: "MAP_WRITE""#, r#"rest: "COPY_SRC""#).contains("P10"));
+    assert!(changed("workgroups: (4, 1, 1)", "workgroups: (0, 1, 1)").contains("P9 at level 1, `emb`"));
+    assert!(
+        changed("@workgroup_size(64)", "@workgroup_size(32)")
+            .contains("P1 at kernel `embed.f16`: the plan says workgroup")
+    );
+    let access = changed("var<storage, read_write> data2", "var<storage, read> data2");
+    assert!(access.contains("kernel `embed.f16`"), "{access}");
+}
