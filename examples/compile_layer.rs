@@ -62,6 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         limits: &Limits::webgpu(),
         // The graph has no output of its own; a kept value is one that the host reads after the step.
         keep: &["y".to_owned()],
+        batch_invariant: false,
     };
     let compiled = compiler.compile(StepShape { tokens: 4, sequences: 1, rows: 1, capacity: 1 })?;
 

@@ -50,7 +50,15 @@ fn plan(checkpoint: &Checkpoint) -> Result<CheckedPlan, Box<dyn std::error::Erro
     let graph = graph::parse(&map, source).expect("the built-in graphs are right");
     let limits = Limits::vulkan();
     let index = checkpoint.index();
-    let compiler = Compiler { graph: &graph, kernels: &kernels, sources: &map, index, limits: &limits, keep: &[] };
+    let compiler = Compiler {
+        graph: &graph,
+        kernels: &kernels,
+        sources: &map,
+        index,
+        limits: &limits,
+        keep: &[],
+        batch_invariant: false,
+    };
     Ok(compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 })?.plan)
 }
 

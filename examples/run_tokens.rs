@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         index: checkpoint.index(),
         limits: &executor.device().limits,
         keep: &[],
+        batch_invariant: false,
     };
     let shape = |tokens| StepShape { tokens, sequences: 1, rows: 1, capacity: 1 };
     let prefill = compiler.compile(shape(tokens.len() as u32))?.plan;

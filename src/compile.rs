@@ -32,6 +32,8 @@ pub struct Compiler<'a> {
     pub limits: &'a Limits,
     /// Paths of values to make outputs, as in `layer3.wkv`.
     pub keep: &'a [String],
+    /// Whether to take only variants of kernels whose order of summation does not depend on the step's shape.
+    pub batch_invariant: bool,
 }
 
 /// What each stage made.
@@ -91,7 +93,8 @@ impl Compiler<'_> {
             rendered: diag::render(&diagnostics, self.sources),
             diagnostics,
         };
-        let request = Request { shape, limits: self.limits, keep: self.keep };
+        let Self { limits, keep, batch_invariant, .. } = *self;
+        let request = Request { shape, limits, keep, batch_invariant };
         let (model, lints) =
             model::build(self.graph, self.kernels, self.sources, self.index, &request).map_err(wrong)?;
         let schedule = schedule::build(&model).map_err(wrong)?;

@@ -43,6 +43,7 @@
 //!     index: checkpoint.index(),
 //!     limits: &Limits::vulkan(),
 //!     keep: &[],
+//!     batch_invariant: false,
 //! };
 //! let compiled = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 })?;
 //! print!("{}", plan::print::summary(&compiled.plan));

@@ -127,7 +127,15 @@ fn compile(shape: StepShape) -> (Compiled, Graph) {
     let graph = graph::parse(&map, source).expect("a sound graph");
     let (limits, checkpoint) = (Limits::webgpu(), checkpoint());
     let index = checkpoint.index();
-    let compiler = Compiler { graph: &graph, kernels: &kernels, sources: &map, index, limits: &limits, keep: &[] };
+    let compiler = Compiler {
+        graph: &graph,
+        kernels: &kernels,
+        sources: &map,
+        index,
+        limits: &limits,
+        keep: &[],
+        batch_invariant: false,
+    };
     let compiled = compiler.compile(shape).unwrap_or_else(|error| panic!("{error}"));
     assert!(compiled.lints.is_empty(), "{:?}", compiled.lints);
     (compiled, graph)

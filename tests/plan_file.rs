@@ -21,7 +21,15 @@ fn plan() -> (CheckedPlan, String) {
     let source = map.add(path, text);
     let graph = graph::parse(&map, source).expect("parses");
     let (limits, index) = (Limits::vulkan(), checkpoint.index());
-    let compiler = Compiler { graph: &graph, kernels: &kernels, sources: &map, index, limits: &limits, keep: &[] };
+    let compiler = Compiler {
+        graph: &graph,
+        kernels: &kernels,
+        sources: &map,
+        index,
+        limits: &limits,
+        keep: &[],
+        batch_invariant: false,
+    };
     let shape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
     (compiler.compile(shape).expect("compiles").plan, checkpoint.fingerprint())
 }

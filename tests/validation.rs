@@ -106,7 +106,15 @@ fn plan() -> CheckedPlan {
     let source = map.add("rwkv7.ron", text);
     let graph = graph::parse(&map, source).expect("a sound graph");
     let (limits, index) = (Limits::vulkan(), checkpoint.index());
-    let compiler = Compiler { graph: &graph, kernels: &kernels, sources: &map, index, limits: &limits, keep: &[] };
+    let compiler = Compiler {
+        graph: &graph,
+        kernels: &kernels,
+        sources: &map,
+        index,
+        limits: &limits,
+        keep: &[],
+        batch_invariant: false,
+    };
     compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).expect("a sound graph").plan
 }
 

@@ -57,7 +57,7 @@ pub(super) struct BenchArgs {
 
 pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
     let BenchArgs { graph, weights, graphs, shaders, .. } = args;
-    let input = input::read(&ModelArgs { graph, weights, graphs, shaders, keep: Vec::new() })?;
+    let input = input::read(&ModelArgs { graph, weights, graphs, shaders, keep: Vec::new(), batch_invariant: false })?;
     let options = BenchOptions { prefill_tokens: args.prefill, decode_tokens: args.decode, rounds: args.rounds };
     // Nothing is checked along the way, in debug builds either: that would be measured, too.
     let hal = HalOptions { track: false, validation_layers: false, dropped: None };
@@ -76,10 +76,10 @@ fn measure<E: Executor>(executor: &E, name: &str, input: &Input, options: &Bench
     let limits = &executor.device().limits;
     let index = input.checkpoint.index();
     let Input { sources, graph, kernels, .. } = input;
-    let model = Compiler { graph, kernels, sources, index, limits, keep: &[] };
+    let model = Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false };
     let tool = Tool::stream(index)?;
     let Tool { sources, graph, kernels, index } = &tool;
-    let stream = Compiler { graph, kernels, sources, index, limits, keep: &[] };
+    let stream = Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false };
     Ok(bench(executor, name, model, &stream, &input.checkpoint, options)?)
 }
 

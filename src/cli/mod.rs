@@ -9,8 +9,10 @@ mod check;
 mod compile;
 mod devices;
 mod executor;
+mod files;
 mod input;
 mod log_sink;
+mod prompts;
 mod run;
 
 use std::fmt;
@@ -30,7 +32,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run a model on a prompt and print what it says
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
     /// Check graphs and kernels: every diagnostic and lint
@@ -58,6 +60,10 @@ struct ModelArgs {
     /// Make this value an output, by its path as in layer3.wkv (may be repeated)
     #[arg(long, value_name = "VALUE")]
     keep: Vec<String>,
+    /// Only take variants of kernels whose order of summation does not depend on the size of a step, so that a
+    /// sequence's numbers are the same, bit for bit, whatever runs beside it
+    #[arg(long)]
+    batch_invariant: bool,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,17 +143,6 @@ fn print_result(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a file, under another name first, so that no half-written file is ever found under its own.
-fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.part", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        Failure::Environment(format!("cannot write `{}`: {error}", path.display()))
-    })
-}
-
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -158,7 +153,7 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Compile(args) => compile::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),

@@ -1,7 +1,8 @@
 //! `graphc run`: a prompt in, text out.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,15 +12,19 @@ use crate::base::role::OutputRole;
 use crate::base::step::StepShape;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
-use crate::cli::{Failure, ModelArgs, input, log_sink};
+use crate::cli::prompts::{self, Defaults, List, Printer};
+use crate::cli::{Failure, ModelArgs, files, input, log_sink};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
 use crate::exec::replay::Dropped;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
-use crate::exec::{CpuCost, DeviceInfo, Executor, Session, Weights};
+use crate::exec::{CpuCost, DeviceInfo, Executor, Session};
+use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
+use crate::generate::queue::{self, Settings};
 use crate::generate::sample::Sampler;
-use crate::generate::text::{BYTE_VOCABULARY, Utf8Stream, bytes_to_tokens};
-use crate::generate::{Decoder, Rows, STEP_TOKENS};
+use crate::generate::state::{self, StateOwner};
+use crate::generate::text::{BYTE_VOCABULARY, Utf8Stream};
+use crate::generate::{Rows, STEP_TOKENS};
 use crate::tensor::Tensor;
 
 /// The token with which the built-in model's texts begin and end.
@@ -27,6 +32,12 @@ const DEMO_TEXT_BOUNDARY: u32 = 0;
 
 /// More prompt than anyone means to give: a bound on what is read into memory.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
+
+/// More state than a sequence of any model has.
+const MAX_STATE_BYTES: u64 = 4 << 30;
+
+/// How many prompts run side by side unless it is said.
+const DEFAULT_SEQUENCES: u32 = 8;
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
@@ -41,6 +52,15 @@ pub(super) struct RunArgs {
     /// The tokens to go on from, as in 1,2,3
     #[arg(long, value_name = "IDS", group = "given", value_delimiter = ',')]
     tokens: Option<Vec<u32>>,
+    /// Continue many prompts, side by side: a file of one a line, or of JSON lines, objects with `prompt` or `tokens` and
+    /// perhaps `n`, `seed` and `id`. What follows on each is printed in the file's order, below a line that repeats the
+    /// prompt, or as JSON lines of `id` and `text` or `tokens`. Blank lines are skipped
+    #[arg(long, value_name = "FILE", group = "given", conflicts_with_all = ["logits", "all_positions", "state_out"])]
+    prompts: Option<PathBuf>,
+    /// How many of the prompts run side by side [default: all, at most 8]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=4096), requires = "prompts",
+          conflicts_with_all = ["prompt", "prompt_file", "tokens"])]
+    sequences: Option<u32>,
     /// How many tokens to generate; 0 only processes the prompt
     #[arg(short, value_name = "N", default_value_t = 200)]
     n: u32,
@@ -65,13 +85,19 @@ pub(super) struct RunArgs {
     /// Logits of every position of the prompt, not of the last alone
     #[arg(long, requires = "logits")]
     all_positions: bool,
+    /// Go on from the state in this file, which `--state-out` wrote for the same model
+    #[arg(long, value_name = "FILE")]
+    state_in: Option<PathBuf>,
+    /// Write the state after the prompt and all that was generated to this file
+    #[arg(long, value_name = "FILE")]
+    state_out: Option<PathBuf>,
     /// Run the prompt in steps of this many tokens
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=4096))]
     step_tokens: Option<u32>,
     /// Print token ids instead of text
     #[arg(long)]
     print_tokens: bool,
-    /// Feed this token before the prompt [default: 0 for the built-in model, none otherwise]
+    /// Feed this token before the prompt [default: 0 for the built-in model without `--state-in`, none otherwise]
     #[arg(long, value_name = "ID")]
     start_token: Option<u32>,
     /// Stop when this token is generated [default: 0 for the built-in model, none otherwise]
@@ -110,10 +136,35 @@ fn dropped(text: &str) -> Result<Dropped, String> {
     parsed.ok_or_else(|| "expected a level and a transition, as in 3.0".into())
 }
 
+/// What is to be run.
+enum Work {
+    One(Vec<u32>),
+    Many(List),
+}
+
+/// All that a device is to do.
+struct Task<'a> {
+    args: &'a RunArgs,
+    input: &'a Input,
+    work: Work,
+    /// The file of the state to begin in.
+    state_in: Option<Vec<u8>>,
+}
+
 pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
+    if args.drop_transition.is_some() && args.executor != ExecutorChoice::Hal {
+        return Err(Failure::Environment(
+            "`--drop-transition` takes `--executor hal`: no other has transitions".into(),
+        ));
+    }
     log_sink::install(args.validate || args.drop_transition.is_some());
     let input = input::read(&args.model)?;
-    let prompt = prompt(&args, &input)?;
+    let state_in = args.state_in.as_deref().map(|path| files::read(path, "a state", MAX_STATE_BYTES)).transpose()?;
+    let work = match &args.prompts {
+        Some(path) => Work::Many(prompts(&args, &input, path)?),
+        None => Work::One(prompt(&args, &input)?),
+    };
+    let task = Task { args: &args, input: &input, work, state_in };
     let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
     let hal_options = HalOptions {
         track: tracked,
@@ -122,8 +173,8 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     };
     let wgpu_options = WgpuOptions { backend: WgpuBackend::Native, track: tracked, validation_layers: args.validate };
     match executor::choose(args.executor, args.device.as_deref(), &hal_options, &wgpu_options)? {
-        Chosen::Hal(executor) => with_executor(executor, &args, &input, &prompt)?,
-        Chosen::Wgpu(executor) => with_executor(executor, &args, &input, &prompt)?,
+        Chosen::Hal(executor) => with_executor(executor, &task)?,
+        Chosen::Wgpu(executor) => with_executor(executor, &task)?,
     }
     match log_sink::errors() {
         0 => Ok(()),
@@ -131,47 +182,24 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     }
 }
 
+/// The token that is fed before every prompt.
+fn start_token(args: &RunArgs, input: &Input) -> Option<u32> {
+    args.start_token.or((input.is_demo && args.state_in.is_none()).then_some(DEMO_TEXT_BOUNDARY))
+}
+
 /// The prompt as tokens.
 fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => Some(text.clone()),
-        (_, Some(path)) => {
-            let fail = |source| Failure::from(crate::sources::ReadError { path: path.clone(), source });
-            let bytes = std::fs::metadata(path).map_err(fail)?.len();
-            if bytes > MAX_PROMPT_BYTES {
-                let path = path.display();
-                return Err(Failure::Environment(format!(
-                    "`{path}` has {bytes} bytes, a prompt at most {MAX_PROMPT_BYTES}"
-                )));
-            }
-            let bytes = std::fs::read(path).map_err(fail)?;
-            if bytes.is_empty() {
-                // Whoever names a file means what is in it; most likely what should have written it has failed.
-                return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
-            }
-            let text = String::from_utf8(bytes);
-            Some(text.map_err(|error| {
-                Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display()))
-            })?)
-        }
+        (_, Some(path)) => Some(files::read_text(path, "a prompt", MAX_PROMPT_BYTES)?),
         _ => None,
     };
-    let mut tokens = Vec::new();
-    tokens.extend(args.start_token.or(input.is_demo.then_some(DEMO_TEXT_BOUNDARY)));
-    match (text, &args.tokens) {
-        (Some(text), _) => {
-            let vocabulary = vocabulary(input);
-            if vocabulary.is_some_and(|size| size != BYTE_VOCABULARY) {
-                let size = vocabulary.unwrap_or_default();
-                return Err(Failure::Diagnostics(format!(
-                    "error: the model has {size} tokens and no known tokenizer; give `--tokens 1,2,3` instead of text\n"
-                )));
-            }
-            tokens.extend(bytes_to_tokens(&text));
-        }
-        (None, Some(given)) => tokens.extend(given),
-        (None, None) => {}
+    let mut tokens = Vec::from_iter(start_token(args, input));
+    if let Some(text) = text {
+        let wrong = |message| Failure::Diagnostics(format!("error: {message}\n"));
+        tokens.extend(prompts::tokenize(&text, vocabulary(input)).map_err(wrong)?);
     }
+    tokens.extend(args.tokens.iter().flatten());
     if tokens.is_empty() {
         return Err(Failure::Environment(
             "nothing to go on from: give a non-empty `--prompt`, `--prompt-file` or `--tokens`, or a `--start-token`"
@@ -181,73 +209,177 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
     Ok(tokens)
 }
 
+/// The prompts of a file.
+fn prompts(args: &RunArgs, input: &Input, path: &Path) -> Result<List, Failure> {
+    let text = files::read_text(path, "prompts", MAX_PROMPT_BYTES)?;
+    let (count, seed, start) = (args.n, args.seed, start_token(args, input));
+    let defaults = Defaults { count, seed, start, vocabulary: vocabulary(input) };
+    prompts::parse(&path.display().to_string(), &text, &defaults)
+}
+
 /// Columns of the logits, found by compiling for a baseline; nothing if that fails, which running will then explain.
 fn vocabulary(input: &Input) -> Option<u64> {
     let limits = Limits::vulkan();
-    let compiler = compiler(input, &limits, &[]);
+    let compiler = compiler(input, &limits, &[], false);
     let compiled = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).ok()?;
     let logits = compiled.plan.outputs.iter().find(|output| output.role == OutputRole::Logits)?;
     logits.shape.last().copied()
 }
 
-fn compiler<'a>(input: &'a Input, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
-    let index = input.checkpoint.index();
-    Compiler { graph: &input.graph, kernels: &input.kernels, sources: &input.sources, index, limits, keep }
+fn compiler<'a>(input: &'a Input, limits: &'a Limits, keep: &'a [String], batch_invariant: bool) -> Compiler<'a> {
+    let Input { graph, kernels, sources, .. } = input;
+    Compiler { graph, kernels, sources, index: input.checkpoint.index(), limits, keep, batch_invariant }
 }
 
-fn with_executor<E: Executor>(executor: E, args: &RunArgs, input: &Input, prompt: &[u32]) -> Result<(), Failure> {
+fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failure> {
+    let Task { args, input, .. } = task;
     let limits = executor.device().limits.clone();
-    let compiler = compiler(input, &limits, &args.model.keep);
-    let step_tokens = match args.step_tokens {
-        Some(1) => vec![1],
-        Some(tokens) => vec![1, tokens],
-        None => STEP_TOKENS.to_vec(),
+    let compiler = compiler(input, &limits, &args.model.keep, args.model.batch_invariant);
+    let capacity = match &task.work {
+        Work::One(_) => 1,
+        Work::Many(list) => {
+            let count = u32::try_from(list.prompts.len()).unwrap_or(u32::MAX);
+            count.min(args.sequences.unwrap_or(DEFAULT_SEQUENCES))
+        }
     };
-    // Weight and state layouts are the same for every step size.
-    let first = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 })?.plan;
-    let logits = first.outputs.iter().find(|output| output.role == OutputRole::Logits);
-    let vocabulary =
-        logits.and_then(|output| output.shape.last().copied()).ok_or(crate::generate::GenerateError::NoLogits)?;
-    let weights = Weights { layout: &first.weights, checkpoint: &input.checkpoint };
-    let bar = progress_bar(first.weights.size_bytes());
-    let session = executor.open(&weights, &first.state, &mut |done, _| bar.set_position(done))?;
+    let bar = progress_bar();
+    let mut batch = Batch::open(
+        &executor,
+        compiler,
+        &input.checkpoint,
+        (capacity, step_tokens(args, capacity)),
+        &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        },
+    )?;
     bar.finish_and_clear();
-    let mut decoder = Decoder::new(session, compiler, step_tokens, vocabulary);
-    let rows = if args.all_positions { Rows::All } else { Rows::Last };
-    decoder.prepare(prompt.len(), rows)?;
-    let mut stats = Stats::default();
-    let began = Instant::now();
-    let (logits, outputs) = decoder.run(prompt, rows)?;
-    stats.prompt = (prompt.len(), began.elapsed());
-    if let Some(path) = &args.logits {
-        let kept = outputs.tensors.iter().filter(|(_, role, _)| *role == OutputRole::Kept);
-        let mut tensors = vec![("logits".to_owned(), stack(&logits, vocabulary))];
-        tensors.extend(kept.map(|(name, _, tensor)| (name.clone(), tensor.clone())));
-        write_tensors(path, &tensors)?;
-    }
-    let last = logits.last().expect("a prompt has a last token").clone();
-    let before = decoder.session().cpu_cost();
-    let began = Instant::now();
-    let generated = generate(&mut decoder, args, input.is_demo, vocabulary, last)?;
-    stats.decode = (generated, began.elapsed());
-    stats.cost = (before, decoder.session().cpu_cost());
+    let begin = task.state_in.as_deref().map(|bytes| {
+        let path = args.state_in.as_deref().unwrap_or(Path::new("")).display();
+        let refuse = |reason| Failure::Diagnostics(format!("error: `{path}` is no state of this model: {reason}\n"));
+        state::from_bytes(bytes, batch.state_layout(), &owner(input)).map_err(refuse)
+    });
+    let begin = begin.transpose()?;
+    let stats = match &task.work {
+        Work::One(prompt) => one(&mut batch, args, input, prompt, begin.as_ref())?,
+        Work::Many(list) => many(&mut batch, args, input, list, begin.as_ref())?,
+    };
     if args.stats {
         stats.print(executor.device());
     }
     Ok(())
 }
 
-/// Generates and prints. Returns the number of steps taken.
+/// The sizes of steps, in tokens.
+fn step_tokens(args: &RunArgs, capacity: u32) -> Vec<u32> {
+    let mut sizes = match args.step_tokens {
+        Some(tokens) => vec![1, tokens],
+        None => STEP_TOKENS.to_vec(),
+    };
+    let largest = *sizes.last().expect("there is a size");
+    // When several sequences decode, a step has a token of each.
+    let powers = (1..12).map(|power| 1 << power);
+    sizes.extend(powers.filter(|size| *size <= capacity.next_power_of_two() && *size <= largest));
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// Which model a state belongs to.
+fn owner(input: &Input) -> StateOwner {
+    StateOwner { graph: input.graph.name.text.clone(), fingerprint: input.checkpoint.fingerprint() }
+}
+
+/// Reads one prompt and goes on from it.
+fn one<S: Session>(
+    batch: &mut Batch<'_, S>,
+    args: &RunArgs,
+    input: &Input,
+    prompt: &[u32],
+    begin: Option<&SequenceState>,
+) -> Result<Stats, Failure> {
+    let rows = if args.all_positions { Rows::All } else { Rows::Last };
+    batch.prepare(&[prompt.len()], rows)?;
+    batch.prepare(&[1], Rows::Last)?;
+    let sequence = batch.join()?;
+    begin.map_or(Ok(()), |state| batch.load(sequence, state))?;
+    let mut stats = Stats { unit: "steps", ..Stats::default() };
+    let began = Instant::now();
+    let (mut logits, outputs) = batch.run(&[Feed { sequence, tokens: prompt }], rows)?;
+    let logits = logits.remove(0);
+    stats.prompt = (prompt.len(), began.elapsed());
+    if let Some(path) = &args.logits {
+        let kept = outputs.tensors.iter().filter(|(_, role, _)| *role == OutputRole::Kept);
+        let mut tensors = vec![("logits".to_owned(), stack(&logits, batch.options().vocabulary))];
+        tensors.extend(kept.map(|(name, _, tensor)| (name.clone(), tensor.clone())));
+        files::write_tensors(path, &tensors)?;
+    }
+    let last = logits.last().expect("a prompt has a last token").clone();
+    let before = batch.session().cpu_cost();
+    let began = Instant::now();
+    let generated = generate(batch, sequence, args, input.is_demo, last)?;
+    stats.decode = (generated, began.elapsed());
+    stats.cost = (before, batch.session().cpu_cost());
+    if let Some(path) = &args.state_out {
+        let state = batch.save(sequence)?;
+        let fail = |error| Failure::Environment(format!("cannot write `{}`: {error}", path.display()));
+        files::write(path, &state::to_bytes(&state, batch.state_layout(), &owner(input)).map_err(fail)?)?;
+    }
+    Ok(stats)
+}
+
+/// Goes on from many prompts, side by side.
+fn many<S: Session>(
+    batch: &mut Batch<'_, S>,
+    args: &RunArgs,
+    input: &Input,
+    list: &List,
+    begin: Option<&SequenceState>,
+) -> Result<Stats, Failure> {
+    let side_by_side = batch.options().capacity as usize;
+    let largest = *batch.options().step_tokens.last().expect("there is a size") as usize;
+    // The largest step first: the others share its memory.
+    batch.prepare(&vec![(largest / side_by_side).max(1); side_by_side], Rows::Last)?;
+    let (temperature, top_p) = (args.temperature, args.top_p);
+    let settings = Settings { temperature, top_p, stop: stop_token(args, input.is_demo), begin };
+    let as_text = batch.options().vocabulary == BYTE_VOCABULARY && !args.print_tokens;
+    let mut printer = Printer::new(list, as_text);
+    let (mut generated, mut failure) = (0, None);
+    let before = batch.session().cpu_cost();
+    let began = Instant::now();
+    queue::run(batch, &list.prompts, &settings, &mut |nth, tokens| {
+        generated += tokens.len();
+        match printer.take(nth, tokens) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    let read = list.prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+    let cost = (before, batch.session().cpu_cost());
+    // Prompts are read while others decode, so both take all of the time.
+    let took = began.elapsed();
+    let stats = Stats { prompt: (read, took), decode: (generated, took), unit: "tokens", cost };
+    failure.map_or(Ok(stats), Err)
+}
+
+fn stop_token(args: &RunArgs, is_demo: bool) -> Option<u32> {
+    args.stop_token.or(is_demo.then_some(DEMO_TEXT_BOUNDARY))
+}
+
+/// Generates and prints. Returns the number of steps taken. If the state is wanted, everything printed is read.
 fn generate<S: Session>(
-    decoder: &mut Decoder<'_, S>,
+    batch: &mut Batch<'_, S>,
+    sequence: SequenceId,
     args: &RunArgs,
     is_demo: bool,
-    vocabulary: u64,
     mut logits: Vec<f32>,
 ) -> Result<usize, Failure> {
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
-    let stop = args.stop_token.or(is_demo.then_some(DEMO_TEXT_BOUNDARY));
-    let as_text = vocabulary == BYTE_VOCABULARY && !args.print_tokens;
+    let stop = stop_token(args, is_demo);
+    let as_text = batch.options().vocabulary == BYTE_VOCABULARY && !args.print_tokens;
     let mut stream = Utf8Stream::new();
     let mut out = std::io::stdout().lock();
     let mut steps = 0;
@@ -265,8 +397,9 @@ fn generate<S: Session>(
             // Whoever read the text has seen enough.
             return Ok(steps);
         }
-        if nth + 1 < args.n {
-            (logits, _) = decoder.run(&[token], Rows::Last).map(|(mut rows, outputs)| (rows.remove(0), outputs))?;
+        if nth + 1 < args.n || args.state_out.is_some() {
+            let (mut rows, _) = batch.run(&[Feed { sequence, tokens: &[token] }], Rows::Last)?;
+            logits = rows.remove(0).remove(0);
             steps += 1;
         }
     }
@@ -277,44 +410,17 @@ fn generate<S: Session>(
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress_bar(total_bytes: u64) -> indicatif::ProgressBar {
+fn progress_bar() -> indicatif::ProgressBar {
     if !std::io::stderr().is_terminal() {
         return indicatif::ProgressBar::hidden();
     }
     let style =
         indicatif::ProgressStyle::with_template("loading weights {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-    indicatif::ProgressBar::new(total_bytes).with_style(style.expect("the template is right"))
+    indicatif::ProgressBar::new(0).with_style(style.expect("the template is right"))
 }
 
 fn stack(rows: &[Vec<f32>], width: u64) -> Tensor {
     Tensor::from_f32(vec![rows.len() as u64, width], &rows.concat())
-}
-
-/// Writes a safetensors file, under another name first, so that no half-written file is ever found under its own.
-fn write_tensors(path: &std::path::Path, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
-    use safetensors::tensor::{Dtype, TensorView};
-    let fail =
-        |error: &dyn std::fmt::Display| Failure::Environment(format!("cannot write `{}`: {error}", path.display()));
-    let mut views = Vec::new();
-    for (name, tensor) in tensors {
-        let values = tensor.to_f32();
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let shape: Vec<usize> = tensor.shape.iter().map(|extent| *extent as usize).collect();
-        views.push((name.clone(), shape, bytes));
-    }
-    let views: Result<Vec<(String, TensorView<'_>)>, _> = views
-        .iter()
-        .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view)))
-        .collect();
-    let bytes = safetensors::serialize(views.map_err(|error| fail(&error))?, None).map_err(|error| fail(&error))?;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.part", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        fail(&error)
-    })
 }
 
 /// What a run cost.
@@ -322,6 +428,8 @@ fn write_tensors(path: &std::path::Path, tensors: &[(String, Tensor)]) -> Result
 struct Stats {
     prompt: (usize, Duration),
     decode: (usize, Duration),
+    /// What `decode` counts.
+    unit: &'static str,
     cost: (CpuCost, CpuCost),
 }
 
@@ -334,6 +442,7 @@ impl Stats {
             (after.record_ns + after.submit_ns - before.record_ns - before.submit_ns) as f64 / steps as f64 / 1e3;
         eprintln!("device   {} ({}, {})", device.name, device.api, device.driver);
         eprintln!("prompt   {} tokens, {:.1} tokens/s", self.prompt.0, rate(self.prompt));
-        eprintln!("decode   {} steps, {:.1} tokens/s, {cpu_us:.1} us of CPU a step", self.decode.0, rate(self.decode));
+        let decode = (self.decode.0, self.unit, rate(self.decode));
+        eprintln!("decode   {} {}, {:.1} tokens/s, {cpu_us:.1} us of CPU a step", decode.0, decode.1, decode.2);
     }
 }

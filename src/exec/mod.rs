@@ -48,6 +48,15 @@ pub enum ExecError {
         /// How many there are.
         found: u64,
     },
+    /// A transition was to be left out that the plan does not have.
+    NoTransition {
+        /// The barrier's level.
+        level: usize,
+        /// Which of its transitions.
+        transition: usize,
+        /// What there is.
+        reason: String,
+    },
     /// A command that the tracked usages do not allow (`--validate` and debug builds).
     Usage {
         /// Label of the op or copy, or `leave`.
@@ -77,6 +86,9 @@ impl fmt::Display for ExecError {
             Self::OtherLayout { reason } => write!(f, "the plan does not belong to this session: {reason}"),
             Self::Input { role, expected, found } => {
                 write!(f, "input `{role}`: the plan takes {expected} elements, {found} were given")
+            }
+            Self::NoTransition { level, transition, reason } => {
+                write!(f, "there is no transition {level}.{transition} to leave out: {reason}")
             }
             Self::Usage { command, buffer, reason } => write!(f, "`{command}` may not use `{buffer}`: {reason}"),
             Self::OutOfMemory { what } => write!(f, "out of device memory while creating {what}"),

@@ -28,16 +28,37 @@ pub struct Dropped {
     pub transition: usize,
 }
 
+impl Dropped {
+    fn find_in(self, plan: &Plan) -> Result<(), ExecError> {
+        let Self { level, transition } = self;
+        let barrier = match plan.levels.get(level) {
+            Some(level) => level.barrier.len(),
+            None if level == plan.levels.len() => plan.leave.len(),
+            None => {
+                let reason = format!("the plan has {} levels and a barrier after them", plan.levels.len());
+                return Err(ExecError::NoTransition { level, transition, reason });
+            }
+        };
+        if transition < barrier {
+            return Ok(());
+        }
+        let reason = format!("the barrier before level {level} has {barrier} transitions");
+        Err(ExecError::NoTransition { level, transition, reason })
+    }
+}
+
 /// Records all commands of a plan.
 ///
 /// # Errors
-/// What the recorder fails with, or [`ExecError::Usage`] for a command that `tracker` does not allow.
+/// What the recorder fails with, [`ExecError::Usage`] for a command that `tracker` does not allow, or
+/// [`ExecError::NoTransition`] if the one to leave out is not there.
 pub fn replay(
     plan: &Plan,
     recorder: &mut impl Recorder,
     mut tracker: Option<&mut Tracker>,
     dropped: Option<Dropped>,
 ) -> Result<(), ExecError> {
+    dropped.map_or(Ok(()), |dropped| dropped.find_in(plan))?;
     let mut dispatch_index = 0;
     let barrier = |level: usize, transitions: &[Transition], recorder: &mut _, tracker: &mut Option<&mut Tracker>| {
         let kept: Vec<Transition>;

@@ -7,8 +7,9 @@
 
 use crate::base::role::{InputRole, OutputRole};
 use crate::base::step::StepShape;
+use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
-use crate::exec::{Inputs, Outputs, PlanId, Session, Ticket};
+use crate::exec::{Executor, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights};
 use crate::generate::{GenerateError, Rows};
 use crate::plan::CheckedPlan;
 use crate::plan::weights::StateLayout;
@@ -18,7 +19,7 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(u64);
 
-/// Tokens for one sequence, and which of their logits are wanted.
+/// Tokens for one sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Feed<'t> {
     /// Whose tokens.
@@ -61,17 +62,47 @@ pub struct Batch<'a, S> {
     next_id: u64,
 }
 
-/// What one step is to run: for each sequence its row of the state and its tokens.
+/// What is to be run of one sequence: its row of the state and its tokens.
 type Part<'t> = (u32, &'t [u32]);
 
+/// What one step takes: of each feed, by its index, this many tokens.
+type Step = Vec<(usize, usize)>;
+
+/// The logits of a run: for each feed, in the feeds' order, a row for each token wanted.
+pub type Logits = Vec<Vec<Vec<f32>>>;
+
 impl<'a, S: Session> Batch<'a, S> {
+    /// Opens a session for `capacity` sequences and makes a batch of it. `step_tokens` are as in [`BatchOptions`].
+    ///
+    /// # Errors
+    /// If the model cannot be compiled, gives no logits, or the device fails.
+    ///
+    /// # Panics
+    /// If there is no step size, step sizes do not ascend, or `capacity` is 0.
+    pub fn open(
+        executor: &impl Executor<Session = S>,
+        compiler: Compiler<'a>,
+        checkpoint: &Checkpoint,
+        (capacity, step_tokens): (u32, Vec<u32>),
+        progress: Progress<'_>,
+    ) -> Result<Self, GenerateError> {
+        // Weights and state are laid out alike for every size of a step.
+        let plan = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity })?.plan;
+        let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
+        let columns = logits.and_then(|output| output.shape.last().copied());
+        let vocabulary = columns.ok_or(GenerateError::NoLogits)?;
+        let session = executor.open(&Weights { layout: &plan.weights, checkpoint }, &plan.state, progress)?;
+        Ok(Self::new(session, compiler, BatchOptions { capacity, step_tokens, vocabulary }, plan.state.clone()))
+    }
+
     /// A batch without sequences on a session that was opened with `state` of `options.capacity` rows.
     ///
     /// # Panics
-    /// If there is no step size, or step sizes do not ascend.
+    /// If there is no step size, step sizes do not ascend, or the capacity is 0.
     pub fn new(session: S, compiler: Compiler<'a>, options: BatchOptions, state: StateLayout) -> Self {
         let sizes = &options.step_tokens;
         assert!(!sizes.is_empty() && sizes[0] > 0 && sizes.is_sorted(), "step sizes ascend from 1 or more");
+        assert!(options.capacity > 0, "a session holds a sequence");
         let rows = vec![None; options.capacity as usize];
         Self { session, compiler, options, state, plans: Vec::new(), rows, next_id: 0 }
     }
@@ -79,6 +110,22 @@ impl<'a, S: Session> Batch<'a, S> {
     /// The session.
     pub fn session(&mut self) -> &mut S {
         &mut self.session
+    }
+
+    /// How it was made.
+    pub const fn options(&self) -> &BatchOptions {
+        &self.options
+    }
+
+    /// Where the session's state lies.
+    pub const fn state_layout(&self) -> &StateLayout {
+        &self.state
+    }
+
+    /// How many plans have been prepared: at most one for each step size, power of two of sequences and kind of
+    /// [`Rows`].
+    pub const fn plan_count(&self) -> usize {
+        self.plans.len()
     }
 
     /// How many sequences there are.
@@ -160,46 +207,54 @@ impl<'a, S: Session> Batch<'a, S> {
     }
 
     /// Runs tokens of any sequences, each after those run before it; long ones take several steps. Returns the logits
-    /// wanted for each feed, in the feeds' order, and the outputs of the last step.
+    /// wanted of each feed, and the outputs of the last step.
     ///
     /// # Errors
-    /// If a feed is empty or its sequence has left or appears twice, a token is out of range, a plan cannot be made, or
-    /// the device fails.
-    pub fn run(&mut self, feeds: &[Feed<'_>], rows: Rows) -> Result<(FeedLogits, Outputs), GenerateError> {
+    /// If nothing is fed, a feed is empty, its sequence has left or appears twice, or a token is out of range: then
+    /// nothing was run. If a plan cannot be made or the device fails: then what the sequences have read is not known,
+    /// and they are best reset.
+    pub fn run(&mut self, feeds: &[Feed<'_>], rows: Rows) -> Result<(Logits, Outputs), GenerateError> {
         let parts = self.parts(feeds)?;
+        let mut left: Vec<usize> = parts.iter().map(|(_, tokens)| tokens.len()).collect();
         let mut logits = vec![Vec::new(); feeds.len()];
-        let mut done = vec![0; feeds.len()];
-        let mut pending: Option<(Ticket, Vec<(usize, usize)>)> = None;
-        let mut outputs = None;
-        while let Some(step) = self.next_step(&parts, &done) {
-            let (ticket, counts) = self.submit(&parts, &done, &step, rows)?;
-            counts.iter().for_each(|(feed, count)| done[*feed] += count);
+        let mut pending: Option<(Ticket, Step)> = None;
+        while left.iter().any(|left| *left > 0) {
+            let step = share(&left, self.largest_step());
+            let ticket = self.submit(&parts, &left, &step, rows)?;
+            step.iter().for_each(|(feed, count)| left[*feed] -= count);
             // The step before is read while this one runs.
-            if let Some((ticket, counts)) = pending.replace((ticket, counts)) {
-                outputs = Some(self.collect(ticket, &counts, rows, &mut logits)?);
+            if let Some((ticket, wanted)) = pending.replace((ticket, wanted(&step, &left, rows)))
+                && wanted.iter().any(|(_, rows)| *rows > 0)
+            {
+                self.collect(ticket, &wanted, rows, &mut logits)?;
             }
         }
-        if let Some((ticket, counts)) = pending {
-            outputs = Some(self.collect(ticket, &counts, rows, &mut logits)?);
-        }
-        if rows == Rows::Last {
-            // Of a feed that took several steps, the last step's row counts.
-            logits.iter_mut().for_each(|rows: &mut Vec<Vec<f32>>| drop(rows.drain(..rows.len().saturating_sub(1))));
-        }
-        let outputs = outputs.ok_or(GenerateError::Sequence("there is nothing to run".into()))?;
+        let (ticket, wanted) = pending.ok_or(GenerateError::Sequence("there is nothing to run".into()))?;
+        let outputs = self.collect(ticket, &wanted, rows, &mut logits)?;
         Ok((logits, outputs))
     }
 
-    /// Prepares the plans of these step sizes, the largest first, so that all share the largest one's memory.
+    /// Prepares the plans that a [`run`](Self::run) of feeds of these many tokens takes, the largest first, so that all
+    /// share the largest one's memory.
     ///
     /// # Errors
     /// If a plan cannot be compiled or prepared.
-    pub fn prepare(&mut self, steps: &[(u32, u32)], rows: Rows) -> Result<(), GenerateError> {
-        let mut shapes: Vec<StepShape> =
-            steps.iter().map(|(tokens, sequences)| self.shape(*tokens as usize, *sequences as usize, rows)).collect();
+    pub fn prepare(&mut self, feeds: &[usize], rows: Rows) -> Result<(), GenerateError> {
+        let mut left = feeds.to_vec();
+        let mut shapes = Vec::new();
+        while left.iter().any(|left| *left > 0) {
+            let step = share(&left, self.largest_step());
+            step.iter().for_each(|(feed, count)| left[*feed] -= count);
+            shapes.push(self.shape(&step, rows));
+        }
         shapes.sort_unstable();
         shapes.dedup();
         shapes.into_iter().rev().try_for_each(|shape| self.plan(shape).map(drop))
+    }
+
+    /// Tokens of the largest step.
+    pub(super) fn largest_step(&self) -> usize {
+        self.options.step_tokens[self.options.step_tokens.len() - 1] as usize
     }
 
     fn row(&self, sequence: SequenceId) -> Result<u32, GenerateError> {
@@ -258,31 +313,12 @@ impl<'a, S: Session> Batch<'a, S> {
         Ok(parts)
     }
 
-    /// Which feeds the next step takes, and how many tokens of each: as many as the largest step holds, every feed
-    /// getting its share, in the feeds' order.
-    fn next_step(&self, parts: &[Part<'_>], done: &[usize]) -> Option<Vec<(usize, usize)>> {
-        let mut room = *self.options.step_tokens.last().expect("there is a step size") as usize;
-        let mut waiting = parts.iter().zip(done).filter(|((_, tokens), done)| tokens.len() > **done).count();
-        let mut step = Vec::new();
-        for (feed, ((_, tokens), done)) in parts.iter().zip(done).enumerate() {
-            let left = tokens.len() - done;
-            if left == 0 {
-                continue;
-            }
-            let count = left.min((room / waiting).max(1)).min(room);
-            waiting -= 1;
-            if count > 0 {
-                step.push((feed, count));
-                room -= count;
-            }
-        }
-        (!step.is_empty()).then_some(step)
-    }
-
-    fn shape(&self, tokens: usize, sequences: usize, rows: Rows) -> StepShape {
+    fn shape(&self, step: &[(usize, usize)], rows: Rows) -> StepShape {
+        let total: usize = step.iter().map(|(_, count)| count).sum();
         let sizes = &self.options.step_tokens;
-        let tokens = sizes.iter().copied().find(|size| *size as usize >= tokens).unwrap_or(sizes[sizes.len() - 1]);
-        let sequences = (sequences as u32).next_power_of_two().min(self.options.capacity.max(1));
+        let tokens = sizes.iter().copied().find(|size| *size as usize >= total).expect("a step fits the largest size");
+        // No step has more sequences than there are, so a bucket above the capacity is never needed.
+        let sequences = (step.len() as u32).next_power_of_two().min(self.options.capacity);
         let rows = if rows == Rows::All { tokens } else { sequences };
         StepShape { tokens, sequences, rows, capacity: self.options.capacity }
     }
@@ -297,16 +333,15 @@ impl<'a, S: Session> Batch<'a, S> {
         Ok(id)
     }
 
-    /// Submits one step. Returns its ticket, and feed and token count of each sequence in it.
+    /// Submits one step of feeds of which `left` is still to be run.
     fn submit(
         &mut self,
         parts: &[Part<'_>],
-        done: &[usize],
+        left: &[usize],
         step: &[(usize, usize)],
         rows: Rows,
-    ) -> Result<(Ticket, Vec<(usize, usize)>), GenerateError> {
-        let total = step.iter().map(|(_, count)| count).sum();
-        let shape = self.shape(total, step.len(), rows);
+    ) -> Result<Ticket, GenerateError> {
+        let shape = self.shape(step, rows);
         let plan = self.plan(shape)?;
         let mut tokens = Vec::with_capacity(shape.tokens as usize);
         let mut offsets = vec![0];
@@ -314,30 +349,31 @@ impl<'a, S: Session> Batch<'a, S> {
         let mut last_rows = Vec::with_capacity(shape.sequences as usize);
         for (feed, count) in step {
             let (row, all) = parts[*feed];
-            tokens.extend_from_slice(&all[done[*feed]..done[*feed] + count]);
+            let begin = all.len() - left[*feed];
+            tokens.extend_from_slice(&all[begin..begin + count]);
             offsets.push(tokens.len() as u32);
             state_rows.push(row);
             last_rows.push(tokens.len() as u32 - 1);
         }
         // Sequences without tokens and tokens without a sequence: both are padding.
-        offsets.resize(shape.sequences as usize + 1, total as u32);
+        offsets.resize(shape.sequences as usize + 1, tokens.len() as u32);
         state_rows.resize(shape.sequences as usize, 0);
         last_rows.resize(shape.sequences as usize, 0);
         tokens.resize(shape.tokens as usize, 0);
-        let wanted = if rows == Rows::All { (0..shape.tokens).collect() } else { last_rows };
+        let output_rows = if rows == Rows::All { (0..shape.tokens).collect() } else { last_rows };
         let inputs = Inputs::new()
             .with(InputRole::TokenIds, tokens)
             .with(InputRole::SequenceOffsets, offsets)
             .with(InputRole::StateRows, state_rows)
-            .with(InputRole::OutputRows, wanted);
-        Ok((self.session.step(plan, &inputs)?, step.to_vec()))
+            .with(InputRole::OutputRows, output_rows);
+        Ok(self.session.step(plan, &inputs)?)
     }
 
-    /// Waits for a step and appends its rows of logits to those of its feeds.
+    /// Waits for a step and appends its wanted rows of logits to those of its feeds.
     fn collect(
         &mut self,
         ticket: Ticket,
-        step: &[(usize, usize)],
+        wanted: &[(usize, usize)],
         rows: Rows,
         logits: &mut [Vec<Vec<f32>>],
     ) -> Result<Outputs, GenerateError> {
@@ -346,10 +382,62 @@ impl<'a, S: Session> Batch<'a, S> {
         let width = *tensor.shape.last().ok_or(GenerateError::NoLogits)? as usize;
         let values = tensor.to_f32();
         let mut all = values.chunks_exact(width).map(<[f32]>::to_vec);
-        for (feed, count) in step {
-            let count = if rows == Rows::All { *count } else { 1 };
-            logits[*feed].extend(all.by_ref().take(count));
+        for (feed, count) in wanted {
+            logits[*feed].extend(all.by_ref().take(*count));
+            if rows == Rows::Last && *count == 0 {
+                // The row of a feed that has tokens left.
+                all.next();
+            }
         }
         Ok(outputs)
+    }
+}
+
+/// Which feeds a step of at most `room` tokens takes, and how many tokens of each, when `left` is still to be run of
+/// them: equal shares, where what a short feed leaves goes to longer ones. A feed that gets nothing waits for shorter
+/// ones to end. In the feeds' order.
+pub(super) fn share(left: &[usize], mut room: usize) -> Step {
+    let mut feeds: Vec<usize> = (0..left.len()).filter(|feed| left[*feed] > 0).collect();
+    feeds.sort_by_key(|feed| left[*feed]);
+    let mut step = Vec::with_capacity(feeds.len());
+    for (nth, feed) in feeds.iter().enumerate() {
+        let count = left[*feed].min((room / (feeds.len() - nth)).max(1)).min(room);
+        if count > 0 {
+            step.push((*feed, count));
+        }
+        room -= count;
+    }
+    step.sort_unstable();
+    step
+}
+
+/// How many rows of logits are wanted of each feed of a step, when `left` is what then remains to be run.
+fn wanted(step: &[(usize, usize)], left: &[usize], rows: Rows) -> Step {
+    let count = |(feed, count): (usize, usize)| match rows {
+        Rows::All => count,
+        Rows::Last => usize::from(left[feed] == 0),
+    };
+    step.iter().map(|step| (step.0, count(*step))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_shared_and_what_short_feeds_leave_goes_to_long_ones() {
+        assert_eq!(share(&[1], 128), [(0, 1)]);
+        assert_eq!(share(&[300], 128), [(0, 128)]);
+        assert_eq!(share(&[300, 1], 128), [(0, 127), (1, 1)]);
+        assert_eq!(share(&[300, 0, 300], 128), [(0, 64), (2, 64)]);
+        assert_eq!(share(&[300, 10, 300, 1], 15), [(0, 5), (1, 4), (2, 5), (3, 1)]);
+        assert_eq!(share(&[2, 1, 3], 2), [(0, 1), (1, 1)], "the longest waits");
+        assert!(share(&[0, 0], 5).is_empty());
+    }
+
+    #[test]
+    fn the_last_row_alone_is_wanted_of_a_feed_that_ends() {
+        assert_eq!(wanted(&[(0, 3), (2, 4)], &[2, 0, 0], Rows::Last), [(0, 0), (2, 1)]);
+        assert_eq!(wanted(&[(0, 3), (2, 4)], &[2, 0, 0], Rows::All), [(0, 3), (2, 4)]);
     }
 }

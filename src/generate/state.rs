@@ -4,7 +4,7 @@
 //! buffer per layer is one tensor of the file, the layers first. The file names its version, graph and model; another
 //! model's is refused. Never touches the disk or a device.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -82,13 +82,29 @@ pub fn to_bytes(state: &SequenceState, layout: &StateLayout, owner: &StateOwner)
             Ok((name.clone(), view))
         })
         .collect();
-    let metadata = HashMap::from([
-        ("format".to_owned(), FORMAT.to_owned()),
-        ("version".to_owned(), VERSION.to_owned()),
-        ("graph".to_owned(), owner.graph.clone()),
-        ("model".to_owned(), owner.fingerprint.clone()),
+    let bytes = safetensors::serialize(views?, None).map_err(|error| error.to_string())?;
+    Ok(with_metadata(&bytes, owner))
+}
+
+/// The same file with metadata in its header. `safetensors` takes them as a hash map and writes them in its order, so
+/// that equal states would not be equal files.
+fn with_metadata(bytes: &[u8], owner: &StateOwner) -> Vec<u8> {
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
+    let tensors = &rest[..length];
+    let metadata: BTreeMap<&str, &str> = BTreeMap::from([
+        ("format", FORMAT),
+        ("version", VERSION),
+        ("graph", &owner.graph),
+        ("model", &owner.fingerprint),
     ]);
-    safetensors::serialize(views?, Some(metadata)).map_err(|error| error.to_string())
+    let metadata = serde_json::to_string(&metadata).expect("strings are JSON");
+    let separator = if tensors.trim_ascii() == b"{}" { "" } else { "," };
+    let mut header = format!("{{\"__metadata__\":{metadata}{separator}").into_bytes();
+    header.extend_from_slice(&tensors[1..]);
+    // Tensors begin at a multiple of eight; their offsets count from there.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), &rest[length..]].concat()
 }
 
 /// The state in the bytes of a file.
@@ -166,6 +182,11 @@ mod tests {
         let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
         assert_eq!(file.tensor("x").expect("stacked").shape(), [2, 2]);
         assert_eq!(from_bytes(&bytes, &layout(), &owner()), Ok(state()));
+        assert_eq!(to_bytes(&state(), &layout(), &owner()), Ok(bytes), "equal states are equal files");
+        // A graph without state has files, too.
+        let nothing = SequenceState { tensors: Vec::new() };
+        let bytes = to_bytes(&nothing, &StateLayout::default(), &owner()).expect("fits");
+        assert_eq!(from_bytes(&bytes, &StateLayout::default(), &owner()), Ok(nothing));
     }
 
     #[test]

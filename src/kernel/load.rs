@@ -49,6 +49,12 @@ struct VariantSyntax<'a> {
     source: Raw<'a>,
     #[serde(borrow)]
     dispatch: Vec<Raw<'a>>,
+    #[serde(default = "yes")]
+    batch_invariant: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -115,7 +121,9 @@ impl<'a> Loader<'a> {
             let dispatch = dispatch(reader, &variant.dispatch, raw);
             if let (Some(when), Some(source)) = (when, source) {
                 let template = self.template(&source.text, source.span, &ports, &consts);
-                push(reader, template, |template| variants.push(Variant { when: Some(when), dispatch, template }));
+                let batch_invariant = variant.batch_invariant;
+                let add = |template| variants.push(Variant { when: Some(when), dispatch, batch_invariant, template });
+                push(reader, template, add);
             }
         }
         let base = self.template(&format!("{name}.wgsl"), Span { end: span.start + 1, ..span }, &ports, &consts);
@@ -124,7 +132,7 @@ impl<'a> Loader<'a> {
             Some(raw) => dispatch(reader, &syntax.dispatch, raw),
             None => Vec::new(),
         };
-        push(reader, base, |template| variants.push(Variant { when: None, dispatch, template }));
+        push(reader, base, |template| variants.push(Variant { when: None, dispatch, batch_invariant: true, template }));
         let kernel = KernelDef { name: name.to_owned(), doc: syntax.doc, span, ports, consts, variants };
         let found = check(&kernel, span);
         reader.diagnostics.extend(found);

@@ -100,6 +100,9 @@ pub struct Variant {
     pub when: Option<Spanned>,
     /// Workgroups in x, y, z, one to three of them; those left out are 1.
     pub dispatch: Vec<Spanned>,
+    /// Whether the order in which it sums is the same for every size of a step and place in it; the variant without a
+    /// guard's is.
+    pub batch_invariant: bool,
     /// The text.
     pub template: Template,
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
 use crate::base::expr::EvalError;
-use crate::base::limits::Limits;
 use crate::base::raw::Spanned;
 use crate::base::span::Span;
 use crate::kernel::{ConstValue, KernelDef, Variant};
+use crate::model::Request;
 use crate::model::weights::with_rank;
 
 /// The shape of a tensor at a port.
@@ -145,18 +145,22 @@ impl Bound {
         }
     }
 
-    /// The first variant whose guard holds, by index.
+    /// The first variant that the request admits and whose guard holds, by index.
     ///
     /// # Errors
     /// If a guard has no value.
     pub fn variant<'k>(
         &self,
         kernel: &'k KernelDef,
-        limits: &Limits,
+        request: &Request<'_>,
         op: Span,
     ) -> Result<(usize, &'k Variant), Diagnostic> {
         for (at, variant) in kernel.variants.iter().enumerate() {
             let Some(when) = &variant.when else { return Ok((at, variant)) };
+            if request.batch_invariant && !variant.batch_invariant {
+                continue;
+            }
+            let limits = request.limits;
             let holds = when.expr.eval(&|name| match name {
                 "subgroups" => Some(limits.subgroups.into()),
                 "subgroup_size" => Some(limits.min_subgroup_size.into()),

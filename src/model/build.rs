@@ -35,6 +35,8 @@ pub struct Request<'a> {
     pub limits: &'a Limits,
     /// Paths of values to make outputs, as in `layer3.wkv`.
     pub keep: &'a [String],
+    /// Whether to take only variants of kernels whose order of summation does not depend on the step's shape.
+    pub batch_invariant: bool,
 }
 
 /// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints. The checkpoint's layout
@@ -512,7 +514,7 @@ impl<'a> Builder<'a> {
         };
         let dtypes_agree = self.check_dtypes(kernel, inputs);
         let exclusive = self.check_exclusive(kernel, inputs);
-        let (_, variant) = self.ok(bound.variant(kernel, self.request.limits, span))?;
+        let (_, variant) = self.ok(bound.variant(kernel, self.request, span))?;
         let workgroups = self.ok(bound.workgroups(variant, span))?;
         let consts = self.ok(bound.wgsl_consts(variant, span))?;
         if !dtypes_agree || !exclusive {

@@ -15,6 +15,7 @@ use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{
     CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights,
 };
+use graphc::generate::batch::Batch;
 use graphc::generate::{Decoder, Rows};
 use graphc::graph::{self, Graph};
 use graphc::kernel::{self, KernelLib};
@@ -63,7 +64,8 @@ impl Program {
 
     /// A compiler for a checkpoint and a device.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
-        Compiler { graph: &self.graph, kernels: &self.kernels, sources: &self.sources, index, limits, keep }
+        let Self { sources, graph, kernels } = self;
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false }
     }
 }
 
@@ -229,6 +231,20 @@ pub fn decoder<'a>(
     let weights = Weights { layout: &plan.weights, checkpoint };
     let session = executor.open(&weights, &plan.state, &mut |_, _| ()).unwrap_or_else(|error| panic!("{error}"));
     Decoder::new(session, compiler, step_tokens.to_vec(), vocabulary)
+}
+
+/// A batch on a session of its own, for as many sequences.
+///
+/// # Panics
+/// If the model cannot be compiled or the device fails.
+pub fn batch<'a>(
+    executor: &AnyExecutor,
+    compiler: Compiler<'a>,
+    checkpoint: &Checkpoint,
+    (capacity, step_tokens): (u32, &[u32]),
+) -> Batch<'a, AnySession> {
+    Batch::open(executor, compiler, checkpoint, (capacity, step_tokens.to_vec()), &mut |_, _| ())
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What a sequence gave.

@@ -1,0 +1,67 @@
+//! Files that commands read and write whole.
+//!
+//! Gets paths, returns bytes or texts; what is written goes under another name first, so that no half-written file is
+//! ever found under its own. Never holds more than it was told to.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::cli::Failure;
+use crate::tensor::Tensor;
+
+/// The bytes of a file, `what` of at most `max_bytes`.
+pub(super) fn read(path: &Path, what: &str, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let fail = |source| Failure::from(crate::sources::ReadError { path: path.to_owned(), source });
+    let bytes = std::fs::metadata(path).map_err(fail)?.len();
+    if bytes > max_bytes {
+        let path = path.display();
+        return Err(Failure::Environment(format!("`{path}` has {bytes} bytes, {what} at most {max_bytes}")));
+    }
+    std::fs::read(path).map_err(fail)
+}
+
+/// The text of a file that is not empty, `what` of at most `max_bytes`.
+pub(super) fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<String, Failure> {
+    let bytes = read(path, what, max_bytes)?;
+    if bytes.is_empty() {
+        // Whoever names a file means what is in it; most likely what should have written it has failed.
+        return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display())))
+}
+
+fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
+    Failure::Environment(format!("cannot write `{}`: {error}", path.display()))
+}
+
+/// Writes a file.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.part", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        cannot_write(path, &error)
+    })
+}
+
+/// Writes tensors, widened to f32, to a safetensors file.
+pub(super) fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
+    let mut views = Vec::new();
+    for (name, tensor) in tensors {
+        let values = tensor.to_f32();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let shape: Vec<usize> = tensor.shape.iter().map(|extent| *extent as usize).collect();
+        views.push((name.clone(), shape, bytes));
+    }
+    let views: Result<Vec<(String, TensorView<'_>)>, _> = views
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.clone(), view)))
+        .collect();
+    let bytes = views.and_then(|views| safetensors::serialize(views, None));
+    write(path, &bytes.map_err(|error| cannot_write(path, &error))?)
+}

@@ -1,0 +1,200 @@
+//! The file of `graphc run --prompts`, and what comes of it.
+//!
+//! Gets the text of a file, returns its prompts; gets what each goes on with, in any order, and prints it in the file's.
+//! A file whose first line begins with `{` is JSON lines and is answered with JSON lines; any other holds a prompt a
+//! line, and each answer stands below a line that repeats it. Blank lines are skipped. Never runs anything.
+
+use serde::Deserialize;
+
+use crate::cli::{Failure, print_result};
+use crate::generate::GenerateError;
+use crate::generate::queue::Prompt;
+use crate::generate::text::{BYTE_VOCABULARY, Utf8Stream, bytes_to_tokens};
+
+/// What holds for a prompt that does not say otherwise.
+pub(super) struct Defaults {
+    /// How many tokens to generate.
+    pub count: u32,
+    pub seed: u64,
+    /// The token before every prompt.
+    pub start: Option<u32>,
+    /// Size of the vocabulary, if it is known.
+    pub vocabulary: Option<u64>,
+}
+
+/// What a prompt is called in the results.
+enum Label {
+    Json(serde_json::Value),
+    Text(String),
+}
+
+/// The prompts of a file.
+pub(super) struct List {
+    pub prompts: Vec<Prompt>,
+    labels: Vec<Label>,
+}
+
+/// A line of a JSON lines file.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    id: Option<serde_json::Value>,
+    prompt: Option<String>,
+    tokens: Option<Vec<u32>>,
+    n: Option<u32>,
+    seed: Option<u64>,
+}
+
+/// The prompts of a text; `name` is its file's. All that is wrong comes out together.
+pub(super) fn parse(name: &str, text: &str, defaults: &Defaults) -> Result<List, Failure> {
+    let lines = || text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty());
+    let is_json = lines().next().is_some_and(|(line, _)| line.trim_start().starts_with('{'));
+    let mut list = List { prompts: Vec::new(), labels: Vec::new() };
+    let mut wrong = String::new();
+    for (text, number) in lines() {
+        let line = match is_json {
+            true => serde_json::from_str(text).map_err(|error| error.to_string()),
+            false => Ok(Line { prompt: Some(text.to_owned()), ..Line::default() }),
+        };
+        match line.and_then(|mut line| Ok((line.id.take(), prompt(line, defaults)?))) {
+            Ok((id, prompt)) => {
+                list.prompts.push(prompt);
+                list.labels.push(match is_json {
+                    true => Label::Json(id.unwrap_or_else(|| number.into())),
+                    false => Label::Text(format!("{number}: {text}")),
+                });
+            }
+            Err(message) => wrong += &format!("error: `{name}`, line {number}: {message}\n"),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Failure::Diagnostics(wrong));
+    }
+    if list.prompts.is_empty() {
+        return Err(Failure::Environment(format!("`{name}` is blank: there is no prompt in it")));
+    }
+    Ok(list)
+}
+
+/// The tokens of a text, or why the model takes none.
+pub(super) fn tokenize(text: &str, vocabulary: Option<u64>) -> Result<Vec<u32>, String> {
+    match vocabulary {
+        Some(size) if size != BYTE_VOCABULARY => Err(format!(
+            "the model has {size} tokens and no known tokenizer; give `--tokens 1,2,3` instead of text, or `tokens` in \
+             JSON lines"
+        )),
+        _ => Ok(bytes_to_tokens(text)),
+    }
+}
+
+fn prompt(line: Line, defaults: &Defaults) -> Result<Prompt, String> {
+    let mut tokens = Vec::from_iter(defaults.start);
+    match (line.prompt, line.tokens) {
+        (Some(text), None) => tokens.extend(tokenize(&text, defaults.vocabulary)?),
+        (None, Some(given)) => tokens.extend(given),
+        _ => return Err("expected either `prompt` or `tokens`".into()),
+    }
+    if tokens.is_empty() {
+        return Err("nothing to go on from: it has no tokens".into());
+    }
+    if let Some(vocabulary) = defaults.vocabulary
+        && let Some((at, token)) = tokens.iter().enumerate().find(|(_, token)| u64::from(**token) >= vocabulary)
+    {
+        return Err(GenerateError::Token { token: *token, at, vocabulary }.to_string());
+    }
+    Ok(Prompt { tokens, count: line.n.unwrap_or(defaults.count), seed: line.seed.unwrap_or(defaults.seed) })
+}
+
+/// Prints results in the order of the prompts, each as soon as those before it are printed.
+pub(super) struct Printer<'l> {
+    list: &'l List,
+    as_text: bool,
+    waiting: Vec<Option<Vec<u32>>>,
+    printed: usize,
+}
+
+impl<'l> Printer<'l> {
+    /// Prints what follows on these prompts as text, or as tokens.
+    pub(super) fn new(list: &'l List, as_text: bool) -> Self {
+        Self { list, as_text, waiting: vec![None; list.prompts.len()], printed: 0 }
+    }
+
+    /// Takes what was generated for a prompt.
+    pub(super) fn take(&mut self, nth: usize, tokens: Vec<u32>) -> Result<(), Failure> {
+        self.waiting[nth] = Some(tokens);
+        while let Some(tokens) = self.waiting.get_mut(self.printed).and_then(Option::take) {
+            print_result(&self.entry(self.printed, &tokens))?;
+            self.printed += 1;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, nth: usize, tokens: &[u32]) -> String {
+        let text = self.as_text.then(|| {
+            let mut stream = Utf8Stream::new();
+            let text = stream.push(&tokens.iter().map(|token| *token as u8).collect::<Vec<u8>>());
+            text + stream.finish()
+        });
+        match (&self.list.labels[nth], text) {
+            (Label::Json(id), Some(text)) => format!("{}\n", serde_json::json!({ "id": id, "text": text })),
+            (Label::Json(id), None) => format!("{}\n", serde_json::json!({ "id": id, "tokens": tokens })),
+            (Label::Text(label), text) => {
+                let list = || tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+                let between = if nth > 0 { "\n" } else { "" };
+                format!("{between}==> {label} <==\n{}\n", text.unwrap_or_else(list))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: Defaults = Defaults { count: 7, seed: 1, start: Some(0), vocabulary: Some(256) };
+
+    fn read(text: &str) -> Result<List, String> {
+        parse("p", text, &DEFAULTS).map_err(|failure| match failure {
+            Failure::Diagnostics(text) | Failure::Environment(text) => text,
+        })
+    }
+
+    fn prompt(tokens: &[u32], count: u32, seed: u64) -> Prompt {
+        Prompt { tokens: tokens.to_vec(), count, seed }
+    }
+
+    #[test]
+    fn a_prompt_a_line() {
+        let list = read("ab\n\n c\n").expect("two prompts");
+        assert_eq!(list.prompts, [prompt(&[0, 97, 98], 7, 1), prompt(&[0, 32, 99], 7, 1)]);
+        let printer = Printer::new(&list, true);
+        assert_eq!(printer.entry(0, &[104, 105]), "==> 1: ab <==\nhi\n");
+        assert_eq!(printer.entry(1, &[104, 0xc3]), "\n==> 3:  c <==\nh\u{fffd}\n");
+        assert_eq!(Printer::new(&list, false).entry(0, &[104, 105]), "==> 1: ab <==\n104,105\n");
+    }
+
+    #[test]
+    fn json_lines_are_answered_in_kind() {
+        let list =
+            read("{\"prompt\": \"a\\nb\"}\n{\"tokens\": [5], \"n\": 2, \"id\": \"x\", \"seed\": 9}\n").expect("two");
+        assert_eq!(list.prompts, [prompt(&[0, 97, 10, 98], 7, 1), prompt(&[0, 5], 2, 9)]);
+        assert_eq!(Printer::new(&list, true).entry(0, &[34, 10]), "{\"id\":1,\"text\":\"\\\"\\n\"}\n");
+        assert_eq!(Printer::new(&list, false).entry(1, &[3, 4]), "{\"id\":\"x\",\"tokens\":[3,4]}\n");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_with_its_line() {
+        let message =
+            read("{\"prompt\": \"a\"}\n{}\n{\"tokens\": [1, 256]}\n{\"promt\": \"a\"}\n[").err().expect("wrong");
+        for part in [
+            "`p`, line 2: expected either `prompt` or `tokens`\n",
+            "`p`, line 3: token 256 (number 2, from 0) is not in the vocabulary of 256\n",
+            "`p`, line 4: unknown field `promt`",
+            "`p`, line 5: ",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert_eq!(message.lines().count(), 4, "{message}");
+        assert_eq!(read(" \n\n").err().as_deref(), Some("`p` is blank: there is no prompt in it"));
+    }
+}
