@@ -1,8 +1,8 @@
 //! The file of `graphc run --prompts`, and what comes of it.
 //!
-//! Gets the text of a file, returns its prompts; gets what each goes on with, in any order, and prints it in the file's.
-//! A file whose first line begins with `{` is JSON lines and is answered with JSON lines; any other holds a prompt a
-//! line, and each answer stands below a line that repeats it. Blank lines are skipped. Never runs anything.
+//! Gets the text of a file, returns its prompts; gets what each goes on with, in any order, and prints it in the
+//! file's. A file whose first line begins with `{` is JSON lines and is answered with JSON lines; any other holds a
+//! prompt a line, and each answer stands below a line that repeats it. Blank lines are skipped. Never runs anything.
 
 use serde::Deserialize;
 

@@ -52,9 +52,9 @@ pub(super) struct RunArgs {
     /// The tokens to go on from, as in 1,2,3
     #[arg(long, value_name = "IDS", group = "given", value_delimiter = ',')]
     tokens: Option<Vec<u32>>,
-    /// Continue many prompts, side by side: a file of one a line, or of JSON lines, objects with `prompt` or `tokens` and
-    /// perhaps `n`, `seed` and `id`. What follows on each is printed in the file's order, below a line that repeats the
-    /// prompt, or as JSON lines of `id` and `text` or `tokens`. Blank lines are skipped
+    /// Continue many prompts, side by side: a file of one a line, or of JSON lines, objects with `prompt` or `tokens`
+    /// and perhaps `n`, `seed` and `id`. What follows on each is printed in the file's order, below a line that repeats
+    /// the prompt, or as JSON lines of `id` and `text` or `tokens`. Blank lines are skipped
     #[arg(long, value_name = "FILE", group = "given", conflicts_with_all = ["logits", "all_positions", "state_out"])]
     prompts: Option<PathBuf>,
     /// How many of the prompts run side by side [default: all, at most 8]
