@@ -1,8 +1,8 @@
 //! `graphc run` with more than one prompt, or more than one run: prompts side by side, states in files.
 //!
 //! Gets the program and the models that come with it. What then holds: many prompts give what each gives alone; a
-//! prompt cut in two by a state file goes on as if it had not been; what does not fit is refused by name. All but the
-//! refusals needs a device, and skips without.
+//! prompt cut in two by a state file goes on as if it had not been; what does not fit is refused by name. Everything
+//! but the refusals needs a device, and skips without.
 
 mod program;
 mod support;

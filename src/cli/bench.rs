@@ -57,8 +57,7 @@ pub(super) struct BenchArgs {
 
 pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
     let BenchArgs { graph, weights, graphs, shaders, .. } = args;
-    let model = ModelArgs { graph, weights, graphs, shaders, keep: Vec::new(), batch_invariant: false };
-    let input = input::read(&model)?;
+    let input = input::read(&ModelArgs { graph, weights, graphs, shaders, keep: Vec::new(), batch_invariant: false })?;
     let options = BenchOptions { prefill_tokens: args.prefill, decode_tokens: args.decode, rounds: args.rounds };
     // Nothing is checked along the way, in debug builds either: that would be measured, too.
     let hal = HalOptions { track: false, validation_layers: false, dropped: None };

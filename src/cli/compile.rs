@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::base::diag;
 use crate::base::limits::Limits;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, input, print_result, write_whole};
+use crate::cli::{Failure, Format, ModelArgs, files, input, print_result};
 use crate::compile::{CompileError, Compiled, Compiler};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -84,7 +84,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     eprint!("{}", diag::render(&compiled.lints, &input.sources));
     if let Some(path) = &args.output {
         let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
-        write_whole(path, text.as_bytes())?;
+        files::write(path, text.as_bytes())?;
     }
     match emit {
         Some(emit) => print_result(&stage(&compiled, emit, args.format)),

@@ -143,17 +143,6 @@ fn print_result(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a file, under another name first, so that no half-written file is ever found under its own.
-fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.part", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        Failure::Environment(format!("cannot write `{}`: {error}", path.display()))
-    })
-}
-
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
