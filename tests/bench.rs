@@ -10,6 +10,8 @@ use graphc::base::limits::Limits;
 use graphc::base::role::{InputRole, OutputRole};
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
+use graphc::exec::hal::{HalOptions, NoopExecutor};
+use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{Executor, Inputs, Session, Weights};
 use graphc::inspect::bench::weight_bytes_read;
 use graphc::sources;
@@ -20,6 +22,15 @@ use support::skip;
 /// The model that is built in.
 fn checkpoint() -> Checkpoint {
     Checkpoint::from_static("the built-in model", sources::DEMO_MODEL).expect("built in")
+}
+
+/// Token 1 of the only sequence.
+fn one_token() -> Inputs {
+    Inputs::new()
+        .with(InputRole::TokenIds, vec![1])
+        .with(InputRole::SequenceOffsets, vec![0, 1])
+        .with(InputRole::StateRows, vec![0])
+        .with(InputRole::OutputRows, vec![0])
 }
 
 #[test]
@@ -78,11 +89,7 @@ fn steps_are_timed_only_where_that_was_asked_for() {
         let mut session = executor.open(&weights, &plan.state, &mut |_, _| ()).expect("open");
         let plain = session.prepare(plan.clone()).expect("prepared");
         let timed = session.prepare_timed(plan).expect("prepared");
-        let inputs = Inputs::new()
-            .with(InputRole::TokenIds, vec![1])
-            .with(InputRole::SequenceOffsets, vec![0, 1])
-            .with(InputRole::StateRows, vec![0])
-            .with(InputRole::OutputRows, vec![0]);
+        let inputs = one_token();
         // The first step's outputs are discarded; it counts all the same.
         let mut last = None;
         for plan in [plain, timed, timed, timed, plain] {
@@ -103,6 +110,28 @@ fn steps_are_timed_only_where_that_was_asked_for() {
             assert!(ns < wall_ns && ns > wall_ns / 50, "{kind:?}: {ns} of {wall_ns} ns");
         }
     }
+}
+
+/// Runs timed steps on a back end whose clock stands still, and drops everything.
+fn count_timed_steps<E: Executor>(executor: &E) -> u64 {
+    let (checkpoint, program) = (checkpoint(), Program::rwkv7());
+    let plan = compile(&program.compiler(checkpoint.index(), &Limits::vulkan(), &[]), all_rows(1));
+    let weights = Weights { layout: &plan.weights, checkpoint: &checkpoint };
+    let mut session = executor.open(&weights, &plan.state, &mut |_, _| ()).expect("open");
+    let timed = session.prepare_timed(plan).expect("prepared");
+    for _ in 0..3 {
+        let ticket = session.step(timed, &one_token()).expect("submitted");
+        session.outputs(ticket).expect("outputs");
+    }
+    session.gpu_cost().steps
+}
+
+#[test]
+fn steps_without_timestamps_are_not_counted() {
+    let hal = HalOptions { track: true, validation_layers: false, dropped: None };
+    assert_eq!(count_timed_steps(&NoopExecutor::new(&hal, None).expect("always there")), 0);
+    let wgpu = WgpuOptions { backend: WgpuBackend::Noop, track: true, validation_layers: false };
+    assert_eq!(count_timed_steps(&WgpuExecutor::new(&wgpu, None).expect("always there")), 0);
 }
 
 #[test]

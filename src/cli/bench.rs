@@ -1,7 +1,5 @@
 //! `graphc bench`: how fast a model runs, and how fast it could.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use crate::base::diag;
@@ -24,17 +22,8 @@ const STREAM_GRAPH: &str = "tools/bandwidth.ron";
 
 #[derive(Args, Debug)]
 pub(super) struct BenchArgs {
-    /// The graph: a file, or the name of one that is built in [default: found by the checkpoint's tensor names]
-    graph: Option<String>,
-    /// The checkpoint, a safetensors file [default: the small model built into the program]
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
-    /// Read graphs from this folder instead of those built in
-    #[arg(long, value_name = "DIR")]
-    graphs: Option<PathBuf>,
-    /// Read kernels from this folder instead of those built in
-    #[arg(long, value_name = "DIR")]
-    shaders: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// What runs the plan
     #[arg(long, value_enum, default_value_t = ExecutorChoice::Auto)]
     executor: ExecutorChoice,
@@ -56,15 +45,15 @@ pub(super) struct BenchArgs {
 }
 
 pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
-    let BenchArgs { graph, weights, graphs, shaders, .. } = args;
-    let input = input::read(&ModelArgs { graph, weights, graphs, shaders, keep: Vec::new(), batch_invariant: false })?;
+    let input = input::read(&args.model)?;
+
     let options = BenchOptions { prefill_tokens: args.prefill, decode_tokens: args.decode, rounds: args.rounds };
     // Nothing is checked along the way, in debug builds either: that would be measured, too.
     let hal = HalOptions { track: false, validation_layers: false, dropped: None };
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
     let report = match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu)? {
-        Chosen::Hal(executor) => measure(&executor, "hal", &input, &options)?,
-        Chosen::Wgpu(executor) => measure(&executor, "wgpu", &input, &options)?,
+        Chosen::Hal(executor) => measure(&executor, "hal", &input, &args.model, &options)?,
+        Chosen::Wgpu(executor) => measure(&executor, "wgpu", &input, &args.model, &options)?,
     };
     print_result(&match args.format {
         Format::Text => table(&report),
@@ -72,11 +61,18 @@ pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
     })
 }
 
-fn measure<E: Executor>(executor: &E, name: &str, input: &Input, options: &BenchOptions) -> Result<Report, Failure> {
+fn measure<E: Executor>(
+    executor: &E,
+    name: &str,
+    input: &Input,
+    flags: &ModelArgs,
+    options: &BenchOptions,
+) -> Result<Report, Failure> {
     let limits = &executor.device().limits;
     let index = input.checkpoint.index();
     let Input { sources, graph, kernels, .. } = input;
-    let model = Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false };
+    let keep = flags.keep.as_slice();
+    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: flags.batch_invariant };
     let tool = Tool::stream(index)?;
     let Tool { sources, graph, kernels, index } = &tool;
     let stream = Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false };
