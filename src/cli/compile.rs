@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::base::diag;
 use crate::base::limits::Limits;
+use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, input, print_result};
-use crate::compile::{Compiled, Compiler};
+use crate::cli::{Failure, Format, ModelArgs, input, print_result, rendered};
+use crate::compile::{CompileError, Compiled, Compiler};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::plan::print;
@@ -71,9 +71,17 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     };
     let rows = args.rows.unwrap_or(args.sequences);
     let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };
-    let compiled = compiler.compile(shape)?;
-    eprint!("{}", diag::render(&compiled.lints, &input.sources));
+    let compiled = compiler.compile(shape).map_err(|error| wrong(error, &input.sources))?;
+    eprint!("{}", rendered(&compiled.lints, &input.sources));
     print_result(&emit(&compiled, args.emit, args.format))
+}
+
+/// A refusal with the author's lines, in colour where they are wanted.
+fn wrong(error: CompileError, sources: &SourceMap) -> Failure {
+    match error {
+        CompileError::Wrong { diagnostics, .. } => Failure::Diagnostics(rendered(&diagnostics, sources)),
+        other => other.into(),
+    }
 }
 
 fn emit(compiled: &Compiled, emit: Emit, format: Format) -> String {

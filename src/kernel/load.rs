@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::base::dtype::DType;
+use crate::base::fmt;
 use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::kernel::compose::{Part, PortBinding, compose};
@@ -97,7 +98,7 @@ struct Loader<'a> {
 impl<'a> Loader<'a> {
     fn kernel(&self, reader: &mut Reader<'a>, name: &str, id: SourceId) -> Option<KernelDef> {
         let syntax = reader.file::<KernelSyntax<'_>>()?;
-        let span = Span::new(id, 0..self.sources.source(id).text.trim_end().len());
+        let span = Span::new(id, fmt::extent(&self.sources.source(id).text));
         let ports: Vec<PortDef> = reader
             .entries(&syntax.ports, "port")
             .into_iter()
