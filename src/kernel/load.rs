@@ -82,8 +82,9 @@ pub fn load(sources: &mut SourceMap, files: &[(String, String)]) -> (KernelLib, 
     for (path, id) in &ids {
         let Some(name) = path.strip_suffix(".ron") else { continue };
         let mut reader = Reader::new(sources, *id);
-        if let Some(kernel) = loader.kernel(&mut reader, name, *id) {
-            lib.kernels.push(kernel);
+        match loader.kernel(&mut reader, name, *id) {
+            Some(kernel) => lib.kernels.push(kernel),
+            None => lib.broken.push(name.to_owned()),
         }
         diagnostics.append(&mut reader.diagnostics);
     }

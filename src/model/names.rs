@@ -38,6 +38,9 @@ fn nodes(list: &[Node], kernels: &KernelLib, diagnostics: &mut Vec<Diagnostic>) 
     for node in list {
         match node {
             Node::Op { kernel: name, args } => {
+                if kernels.is_broken(&name.text) {
+                    continue;
+                }
                 let Some(kernel) = kernels.get(&name.text) else {
                     let message = format!("unknown op `{}`", name.text);
                     let known = kernels.iter().map(|kernel| kernel.name.as_str());
