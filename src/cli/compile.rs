@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::base::limits::Limits;
+use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::{Failure, Format, ModelArgs, input, print_result, rendered};
@@ -122,7 +123,11 @@ fn limits(target: &str) -> Result<Limits, Failure> {
         path if Path::new(path).is_file() => {
             let fail = |source| Failure::from(crate::sources::ReadError { path: PathBuf::from(path), source });
             let text = std::fs::read_to_string(path).map_err(fail)?;
-            ron::from_str(&text).map_err(|error| Failure::Diagnostics(format!("error: `{path}`: {error}\n")))
+            let mut map = SourceMap::new();
+            let source = map.add(path, text);
+            let mut reader = Reader::new(&map, source);
+            let limits = reader.file();
+            limits.ok_or_else(|| Failure::Diagnostics(rendered(&reader.diagnostics, &map)))
         }
         other => Err(Failure::Environment(format!(
             "`--target {other}`: expected webgpu, vulkan, device or a RON file of limits"
