@@ -362,6 +362,21 @@ fn refusals_of_the_command_line_read_as_kept() {
     keep("lint_of_compile", &dir, COMPILE);
 }
 
+#[test]
+fn bindings_of_a_text_s_own_reach_inputs_and_small_weights() {
+    let dir = folder();
+    let pick = "shaders/pick.wgsl";
+    change(&dir, pick, "load_rows(id.y)", "rows[id.y]");
+    change(&dir, pick, "override", "@group(0) @binding(0) var<storage> rows: array<u32>;\noverride");
+    let dot = "shaders/shared/dot.wgsl";
+    change(&dir, dot, "load_weight(o * I + i)", "weight[o * I + i]");
+    change(&dir, dot, "override", "@group(0) @binding(0) var<storage> weight: array<f32>;\noverride");
+    // Neither stands first among the tensors that it is packed with.
+    change(&dir, TINY, "\"weight\": \"w.table\"", "\"weight\": \"w.rows\"");
+    let ran = run(&dir, &CHECK.split(' ').collect::<Vec<_>>()).fine();
+    assert_eq!((ran.err.as_str(), ran.out.as_str()), ("", "1 graphs, 3 kernels: 0 errors, 0 lints\n"));
+}
+
 /// Whether a text has the pieces of a pattern in their order, from its beginning to its end; `…` is anything.
 fn matches(text: &str, pattern: &str) -> bool {
     let mut pieces = pattern.split('…');
