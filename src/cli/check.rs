@@ -110,8 +110,8 @@ fn found(args: &CheckArgs) -> Result<Found, Failure> {
             Err(mut found) => diagnostics.append(&mut found),
         }
     }
-    // Kernels of one place and graphs of another say nothing about each other, and what is wrong may be the very op that
-    // would use a kernel.
+    // Kernels of one place and graphs of another say nothing about each other, and what is wrong may be the very op
+    // that would use a kernel.
     let is_right = diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Lint);
     if args.paths.is_empty() == args.shaders.is_none() && is_right {
         diagnostics.append(&mut model::check_unused(&graphs, &kernels));

@@ -32,8 +32,8 @@ const ELEMENT_ALIGNMENT: u64 = 16;
 /// What a record's size is a multiple of: the coarsest alignment that WebGPU allows for a binding's offset.
 const RECORD_ALIGNMENT: u64 = 256;
 
-/// Values that some op reaches through a binding of its text's own. Such a binding begins at the value, so the value has
-/// to begin where a binding may.
+/// Values that some op reaches through a binding of its text's own. Such a binding begins at the value, so the value
+/// has to begin where a binding may.
 fn bound_alone(model: &Model) -> BTreeSet<ValueId> {
     let args = model.ops.values().flat_map(|op| op.args.iter().zip(&model.templates[op.template].ports));
     args.filter(|(_, used)| used.own.is_some()).filter_map(|(arg, _)| arg.output.or(arg.input)).collect()
@@ -304,8 +304,8 @@ impl<'a> Lowering<'a> {
                 self.inputs.push(PlanInput { name: input.name.clone(), role: input.role, count, slice });
                 let size_bytes = size_bytes.next_multiple_of(ELEMENT_ALIGNMENT);
                 let slice = Slice { buffer: device, offset_bytes, size_bytes };
-                // Inputs are one record, so that a kernel with several of them takes one binding; but for those that some
-                // text binds by itself.
+                // Inputs are one record, so that a kernel with several of them takes one binding; but for those that
+                // some text binds by itself.
                 let record = Slice { buffer: device, offset_bytes: 0, size_bytes: record_bytes };
                 let record = (!alone.contains(&input.value)).then_some(record);
                 self.places[input.value.index()] = Some(Place { slice, record });
