@@ -4,7 +4,7 @@
 //! compares each stage's listing line by line. `GRAPHC_ACCEPT=1 cargo test --test golden` writes the files anew; the
 //! difference is then reviewed like any other change. Also here: graphs printed and parsed again are the same graphs.
 
-use std::path::{Path, PathBuf};
+mod support;
 
 use graphc::base::limits::Limits;
 use graphc::base::span::SourceMap;
@@ -15,6 +15,7 @@ use graphc::graph::{self, Graph};
 use graphc::kernel::{self, KernelLib};
 use graphc::plan::print;
 use graphc::{model, schedule, sources};
+use support::golden::{assert_golden, golden};
 
 /// The kernels: a row picked by an index, a sum carried over tokens and steps, a product with a matrix.
 const KERNELS: [(&str, &str); 6] = [
@@ -72,35 +73,6 @@ const KERNELS: [(&str, &str); 6] = [
          store_y(id.y * O + id.x, sum);\n}\n",
     ),
 ];
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
-
-/// Compares with the file of this name, or writes it if asked to.
-///
-/// # Panics
-/// If they differ, with the first line that does.
-fn assert_golden(name: &str, found: &str) {
-    let path = golden(name);
-    if std::env::var_os("GRAPHC_ACCEPT").is_some_and(|value| value == "1") {
-        return std::fs::write(&path, found).expect("a golden file is written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
-    if found == expected {
-        return;
-    }
-    let (mut found_lines, mut expected_lines) = (found.lines(), expected.lines());
-    let same = |(a, b): &(&str, &str)| a == b;
-    let count = found_lines.by_ref().zip(expected_lines.by_ref()).take_while(same).count();
-    let line = |text: &str| text.lines().nth(count).unwrap_or("(the end)").to_owned();
-    panic!(
-        "tests/golden/{name}:{}\n  expected {}\n  found    {}\nGRAPHC_ACCEPT=1 accepts what was found:\n{found}",
-        count + 1,
-        line(&expected),
-        line(found)
-    );
-}
 
 /// Numbers of a checkpoint; two layers, four channels, six tokens.
 fn checkpoint() -> Checkpoint {

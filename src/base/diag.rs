@@ -6,6 +6,7 @@
 use codespan_reporting::diagnostic as codespan;
 use codespan_reporting::files::SimpleFiles;
 use codespan_reporting::term;
+use codespan_reporting::term::termcolor::Buffer;
 
 use crate::base::span::{SourceMap, Span};
 
@@ -111,39 +112,74 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Renders diagnostics as text, each with the lines it points at.
 pub fn render(diagnostics: &[Diagnostic], sources: &SourceMap) -> String {
+    let mut out = Buffer::no_color();
+    emit(&mut out, diagnostics, sources);
+    text(out)
+}
+
+/// The same with the escape sequences that colour a terminal.
+pub fn render_in_colour(diagnostics: &[Diagnostic], sources: &SourceMap) -> String {
+    let mut out = Buffer::ansi();
+    emit(&mut out, diagnostics, sources);
+    text(out)
+}
+
+fn text(out: Buffer) -> String {
+    String::from_utf8(out.into_inner()).expect("diagnostics are made of strings")
+}
+
+fn emit(out: &mut Buffer, diagnostics: &[Diagnostic], sources: &SourceMap) {
     let mut files = SimpleFiles::new();
     for (_, source) in sources.iter() {
         // Ids of `SimpleFiles` count up from zero in the order of adding, as ours do.
         files.add(source.name.as_str(), source.text.as_str());
     }
     let config = term::Config::default();
-    let mut out = String::new();
     for diagnostic in diagnostics {
         let severity = match diagnostic.severity {
             Severity::Error => codespan::Severity::Error,
             Severity::Lint => codespan::Severity::Warning,
         };
-        let labels = diagnostic
-            .labels
-            .iter()
-            .enumerate()
-            .map(|(nth, (span, text))| {
-                let range = span.start as usize..span.end as usize;
-                let label = match nth {
-                    0 => codespan::Label::primary(span.source.index(), range),
-                    _ => codespan::Label::secondary(span.source.index(), range),
-                };
-                label.with_message(text)
-            })
-            .collect();
+        let labels = diagnostic.labels.iter().enumerate().map(|(nth, (span, text))| {
+            let range = span.start as usize..span.end as usize;
+            let label = match nth {
+                0 => codespan::Label::primary(span.source.index(), range),
+                _ => codespan::Label::secondary(span.source.index(), range),
+            };
+            label.with_message(text)
+        });
         let rendered = codespan::Diagnostic::new(severity)
             .with_message(&diagnostic.message)
-            .with_labels(labels)
+            .with_labels(labels.collect())
             .with_notes(diagnostic.notes.clone());
-        term::emit_to_string(&mut out, &config, &files, &rendered)
-            .expect("spans come from these very sources, and writing to a string does not fail");
+        term::emit_to_write_style(out, &config, &files, &rendered)
+            .expect("spans come from these very sources, and writing to memory does not fail");
     }
-    out
+}
+
+/// Diagnostics as data for other programs: a list of `{severity, message, labels, notes}`, a label being `{file, line,
+/// column, end_line, end_column, text}`. Lines and columns count from 1, columns in characters; the end is the place
+/// behind the last character.
+pub fn to_json(diagnostics: &[Diagnostic], sources: &SourceMap) -> serde_json::Value {
+    let label = |(span, text): &(Span, String)| {
+        let (line, column) = sources.line_column(*span);
+        let (end_line, end_column) = sources.line_column(Span { start: span.end, ..*span });
+        let file = &sources.source(span.source).name;
+        serde_json::json!({
+            "file": file, "line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": text,
+        })
+    };
+    let one = |diagnostic: &Diagnostic| {
+        let severity = match diagnostic.severity {
+            Severity::Error => "error",
+            Severity::Lint => "lint",
+        };
+        let labels: Vec<serde_json::Value> = diagnostic.labels.iter().map(label).collect();
+        serde_json::json!({
+            "severity": severity, "message": diagnostic.message, "labels": labels, "notes": diagnostic.notes,
+        })
+    };
+    diagnostics.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -159,6 +195,30 @@ mod tests {
         let text = render(&[diagnostic], &sources);
         assert!(text.contains("a.ron:2:5"), "{text}");
         assert!(text.contains("did you mean `name`?"), "{text}");
+    }
+
+    #[test]
+    fn colours_change_no_text() {
+        let mut sources = SourceMap::new();
+        let id = sources.add("a.ron", "Graph(\n    nam: \"x\",\n)");
+        let diagnostics = [Diagnostic::lint(Span::new(id, 11..14), "a lint").label("here").note("a note")];
+        let plain = render(&diagnostics, &sources);
+        let coloured = render_in_colour(&diagnostics, &sources);
+        assert!(!plain.contains('\x1b') && coloured.contains('\x1b'), "{plain}{coloured}");
+        let mut pieces = coloured.split('\x1b').map(|piece| piece.split_once('m').map_or(piece, |(_, rest)| rest));
+        let first = coloured.split('\x1b').next().unwrap_or("");
+        pieces.next();
+        assert_eq!(format!("{first}{}", pieces.collect::<String>()), plain);
+    }
+
+    #[test]
+    fn data_names_lines_and_columns() {
+        let mut sources = SourceMap::new();
+        let id = sources.add("a.ron", "«»(\n    nam: 1)");
+        let json = to_json(&[Diagnostic::error(Span::new(id, 4..13), "wrong").note("a note")], &sources);
+        let expected = r#"[{"labels":[{"column":3,"end_column":8,"end_line":2,"file":"a.ron","line":1,"text":""}],
+            "message":"wrong","notes":["a note"],"severity":"error"}]"#;
+        assert_eq!(json, serde_json::from_str::<serde_json::Value>(expected).expect("JSON"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod arena;
 pub mod diag;
 pub mod dtype;
 pub mod expr;
+pub mod fmt;
 pub mod limits;
 pub mod raw;
 pub mod role;

@@ -1,6 +1,7 @@
 //! `graphc check`: every diagnostic and lint of graphs and kernels.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
@@ -9,12 +10,17 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, print_result};
+use crate::cli::{Failure, Format, print_result, rendered};
 use crate::compile::{CompileError, Compiler};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
-use crate::model::detect;
+use crate::model::{self, detect};
 use crate::sources;
+
+/// How often `--watch` looks. Looking beats being told: it needs no further crate, works on every file system, and sees
+/// files that an editor replaces rather than writes. A look at the few dozen files of a model takes less than a
+/// millisecond.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
@@ -26,38 +32,110 @@ pub(super) struct CheckArgs {
     /// Check graphs against this checkpoint as well [default: the small model built into the program]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// How to print what is found: as text to stderr, or as a JSON array to stdout
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Check again whenever one of the files named changes, until stopped
+    #[arg(long)]
+    watch: bool,
 }
 
 pub(super) fn run(args: CheckArgs) -> Result<(), Failure> {
+    if !args.watch {
+        let errors = report(&args, &found(&args)?)?;
+        return if errors > 0 { Err(Failure::Diagnostics(String::new())) } else { Ok(()) };
+    }
+    if args.paths.is_empty() && args.shaders.is_none() && args.weights.is_none() {
+        return Err(Failure::Environment("nothing to watch: expected graphs, `--shaders` or `--weights`".into()));
+    }
+    loop {
+        // What changes while it is being checked is checked again.
+        let before = stamps(&args);
+        match found(&args) {
+            Ok(found) => drop(report(&args, &found)?),
+            // A file may be gone for a moment, and only half written.
+            Err(Failure::Diagnostics(text)) => eprint!("{text}"),
+            Err(Failure::Environment(text)) => eprintln!("error: {text}"),
+        }
+        while stamps(&args) == before {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// The files that `--watch` looks at, with what tells whether they have changed.
+fn stamps(args: &CheckArgs) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+    let mut files = Vec::new();
+    let mut paths: Vec<PathBuf> = args.paths.iter().chain(&args.shaders).chain(&args.weights).cloned().collect();
+    while let Some(path) = paths.pop() {
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {
+                paths.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+            }
+            Ok(metadata) => files.push((path, metadata.modified().ok(), metadata.len())),
+            Err(_) => {}
+        }
+    }
+    files.sort();
+    files
+}
+
+/// What a check found, and in what.
+struct Found {
+    sources: SourceMap,
+    diagnostics: Vec<Diagnostic>,
+    graphs: usize,
+    kernels: usize,
+}
+
+fn found(args: &CheckArgs) -> Result<Found, Failure> {
     let checkpoint = match &args.weights {
         Some(path) => Checkpoint::open(path),
         None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
     }?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
-    let mut graphs = 0;
-    let mut refused = Vec::new();
-    for (name, text) in texts(&args.paths)? {
-        graphs += 1;
+    let texts = texts(&args.paths)?;
+    let count = texts.len();
+    let mut graphs = Vec::new();
+    for (name, text) in texts {
         let source = map.add(name.as_str(), text);
         match graph::parse(&map, source) {
             Ok(graph) => {
                 let (mut found, note) = against(&graph, &kernels, &map, &checkpoint, args.weights.is_some());
                 diagnostics.append(&mut found);
-                refused.extend(note.map(|note| format!("{name}: {note}")));
+                diagnostics.extend(note.map(|note| Diagnostic::placeless(format!("{name}: {note}"))));
+                graphs.push(graph);
             }
             Err(mut found) => diagnostics.append(&mut found),
         }
     }
-    eprint!("{}", diag::render(&diagnostics, &map));
-    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count() + refused.len();
-    let lints = diagnostics.len() + refused.len() - errors;
-    for refusal in &refused {
-        eprintln!("error: {refusal}");
+    // Kernels of one place and graphs of another say nothing about each other, and what is wrong may be the very op
+    // that would use a kernel.
+    let is_right = diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Lint);
+    if args.paths.is_empty() == args.shaders.is_none() && is_right {
+        diagnostics.append(&mut model::check_unused(&graphs, &kernels));
     }
-    let kernels = kernels.iter().count();
-    print_result(&format!("{graphs} graphs, {kernels} kernels: {errors} errors, {lints} lints\n"))?;
-    if errors > 0 { Err(Failure::Diagnostics(String::new())) } else { Ok(()) }
+    Ok(Found { sources: map, diagnostics, graphs: count, kernels: kernels.iter().count() })
+}
+
+/// Prints what was found; returns how many errors there are.
+fn report(args: &CheckArgs, found: &Found) -> Result<usize, Failure> {
+    let Found { sources, diagnostics, graphs, kernels } = found;
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    match args.format {
+        Format::Text => {
+            let lints = diagnostics.len() - errors;
+            eprint!("{}", rendered(diagnostics, sources));
+            print_result(&format!("{graphs} graphs, {kernels} kernels: {errors} errors, {lints} lints\n"))?;
+        }
+        Format::Json => {
+            let json = diag::to_json(diagnostics, sources);
+            // One line a check, so that a reader knows where each ends.
+            print_result(&if args.watch { format!("{json}\n") } else { format!("{json:#}\n") })?;
+        }
+    }
+    Ok(errors)
 }
 
 /// What is wrong with a graph by itself, and for the checkpoint if it is one of this graph's.
@@ -70,7 +148,7 @@ fn against(
 ) -> (Vec<Diagnostic>, Option<String>) {
     let misfits = detect::misfits(graph, checkpoint.index());
     if !misfits.is_empty() {
-        let names = crate::model::check_names(graph, kernels);
+        let names = model::check_names(graph, kernels);
         // A checkpoint that the user named is expected to fit.
         let note = named.then(|| format!("{} is not this graph's: {}", checkpoint.name(), misfits.join("; ")));
         return (names, note);

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::base::diag;
 use crate::base::limits::Limits;
+use crate::base::raw::Reader;
+use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, files, input, print_result};
+use crate::cli::{Failure, Format, ModelArgs, files, input, print_result, rendered};
 use crate::compile::{CompileError, Compiled, Compiler};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -80,8 +81,8 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     };
     let rows = args.rows.unwrap_or(args.sequences);
     let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };
-    let compiled = compiler.compile(shape)?;
-    eprint!("{}", diag::render(&compiled.lints, &input.sources));
+    let compiled = compiler.compile(shape).map_err(|error| wrong(error, &input.sources))?;
+    eprint!("{}", rendered(&compiled.lints, &input.sources));
     if let Some(path) = &args.output {
         let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
         files::write(path, text.as_bytes())?;
@@ -89,6 +90,14 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     match emit {
         Some(emit) => print_result(&stage(&compiled, emit, args.format)),
         None => Ok(()),
+    }
+}
+
+/// A refusal with the author's lines, in colour where they are wanted.
+fn wrong(error: CompileError, sources: &SourceMap) -> Failure {
+    match error {
+        CompileError::Wrong { diagnostics, .. } => Failure::Diagnostics(rendered(&diagnostics, sources)),
+        other => other.into(),
     }
 }
 
@@ -159,7 +168,11 @@ fn limits(target: &str) -> Result<Limits, Failure> {
         path if Path::new(path).is_file() => {
             let fail = |source| Failure::from(crate::sources::ReadError { path: PathBuf::from(path), source });
             let text = std::fs::read_to_string(path).map_err(fail)?;
-            ron::from_str(&text).map_err(|error| Failure::Diagnostics(format!("error: `{path}`: {error}\n")))
+            let mut map = SourceMap::new();
+            let source = map.add(path, text);
+            let mut reader = Reader::new(&map, source);
+            let limits = reader.file();
+            limits.ok_or_else(|| Failure::Diagnostics(rendered(&reader.diagnostics, &map)))
         }
         other => Err(Failure::Environment(format!(
             "`--target {other}`: expected webgpu, vulkan, device or a RON file of limits"

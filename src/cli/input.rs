@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use crate::base::diag::{self, Severity};
+use crate::base::diag::Severity;
 use crate::base::span::SourceMap;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, ModelArgs};
+use crate::cli::{Failure, ModelArgs, rendered};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
 use crate::model::detect;
@@ -52,7 +52,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
         }
     }
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(Failure::Diagnostics(diag::render(&diagnostics, &map)));
+        return Err(Failure::Diagnostics(rendered(&diagnostics, &map)));
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo: args.weights.is_none() })

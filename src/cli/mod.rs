@@ -10,16 +10,21 @@ mod compile;
 mod devices;
 mod executor;
 mod files;
+mod fmt;
 mod input;
 mod log_sink;
 mod prompts;
 mod run;
 
-use std::fmt;
+use std::fmt::Display;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::diag::{self, Diagnostic};
+use crate::base::span::SourceMap;
 
 /// Compiles RWKV models, written as RON graphs over WGSL kernels, into exact GPU command streams, and replays them.
 #[derive(Parser, Debug)]
@@ -39,6 +44,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Measure how fast a model runs, and how fast the device could
     Bench(bench::BenchArgs),
+    /// Lay out graphs and manifests in the canonical way
+    Fmt(fmt::FmtArgs),
     /// List devices, and which executors can use them
     Devices(devices::DevicesArgs),
 }
@@ -82,7 +89,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn environment(error: impl fmt::Display) -> Self {
+    fn environment(error: impl Display) -> Self {
         Self::Environment(error.to_string())
     }
 }
@@ -131,6 +138,15 @@ impl From<crate::generate::GenerateError> for Failure {
     }
 }
 
+/// Diagnostics as they go to stderr: in colour if that is a terminal and `NO_COLOR` is not set.
+fn rendered(diagnostics: &[Diagnostic], sources: &SourceMap) -> String {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match std::io::stderr().is_terminal() && !is_unwanted {
+        true => diag::render_in_colour(diagnostics, sources),
+        false => diag::render(diagnostics, sources),
+    }
+}
+
 /// Prints a result. Whoever closes the pipe early has seen enough: that is no failure of the program's.
 fn print_result(text: &str) -> Result<(), Failure> {
     use std::io::Write;
@@ -157,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Fmt(args) => fmt::run(args),
         Command::Devices(args) => devices::run(args),
     };
     match result {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::base::dtype::DType;
+use crate::base::fmt;
 use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::kernel::compose::{Part, PortBinding, compose};
@@ -87,8 +88,9 @@ pub fn load(sources: &mut SourceMap, files: &[(String, String)]) -> (KernelLib, 
     for (path, id) in &ids {
         let Some(name) = path.strip_suffix(".ron") else { continue };
         let mut reader = Reader::new(sources, *id);
-        if let Some(kernel) = loader.kernel(&mut reader, name, *id) {
-            lib.kernels.push(kernel);
+        match loader.kernel(&mut reader, name, *id) {
+            Some(kernel) => lib.kernels.push(kernel),
+            None => lib.broken.push(name.to_owned()),
         }
         diagnostics.append(&mut reader.diagnostics);
     }
@@ -103,7 +105,7 @@ struct Loader<'a> {
 impl<'a> Loader<'a> {
     fn kernel(&self, reader: &mut Reader<'a>, name: &str, id: SourceId) -> Option<KernelDef> {
         let syntax = reader.file::<KernelSyntax<'_>>()?;
-        let span = Span::new(id, 0..self.sources.source(id).text.trim_end().len());
+        let span = Span::new(id, fmt::extent(&self.sources.source(id).text));
         let ports: Vec<PortDef> = reader
             .entries(&syntax.ports, "port")
             .into_iter()

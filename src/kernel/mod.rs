@@ -21,6 +21,8 @@ pub use load::load;
 #[derive(Clone, Debug, Default)]
 pub struct KernelLib {
     kernels: Vec<KernelDef>,
+    /// Names of kernels that are there and have mistakes, which were reported.
+    broken: Vec<String>,
     /// Functions that every map expression may call, if the library has such a file.
     pub map_prelude: Vec<Line>,
 }
@@ -29,6 +31,11 @@ impl KernelLib {
     /// The kernel of this name.
     pub fn get(&self, name: &str) -> Option<&KernelDef> {
         self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+
+    /// Whether a kernel of this name is there and has mistakes. Nothing more is to be said of ops that name it.
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.iter().any(|other| other == name)
     }
 
     /// All kernels, in alphabetical order.

@@ -43,7 +43,8 @@ pub struct Request<'a> {
 /// is the first of the graph's in which every weight has the shape that the graph states.
 ///
 /// # Errors
-/// Everything that is wrong with the graph, as it stands for this checkpoint.
+/// Everything that is wrong with the graph, as it stands for this checkpoint. Nothing more where the only mistakes are
+/// those that [`load`](crate::kernel::load) found in kernels.
 pub fn build(
     graph: &Graph,
     lib: &KernelLib,
@@ -101,6 +102,8 @@ struct Builder<'a> {
     maps: BTreeMap<MapKey, map::MapKernel>,
     variables: Vec<(String, u64)>,
     prefix: String,
+    /// Whether an op names a kernel whose own mistakes were reported when it was loaded.
+    is_incomplete: bool,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -143,6 +146,7 @@ impl<'a> Builder<'a> {
             maps: BTreeMap::new(),
             variables: Vec::new(),
             prefix: String::new(),
+            is_incomplete: false,
             diagnostics: Vec::new(),
         }
     }
@@ -391,6 +395,10 @@ impl<'a> Builder<'a> {
     }
 
     fn op(&mut self, kernel_name: &Name, args: &'a [(Name, Arg)]) {
+        if self.lib.is_broken(&kernel_name.text) {
+            self.is_incomplete = true;
+            return self.poison_args(args);
+        }
         let Some(kernel) = self.lib.get(&kernel_name.text) else {
             let known = self.lib.iter().map(|kernel| kernel.name.as_str());
             let message = format!("unknown op `{}`", kernel_name.text);
@@ -754,10 +762,10 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(mut self) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
-        if self.model.ops.is_empty() && self.diagnostics.is_empty() {
+        if self.model.ops.is_empty() && self.diagnostics.is_empty() && !self.is_incomplete {
             self.diagnostics.push(Diagnostic::error(self.graph.name.span, "the graph computes nothing"));
         }
-        if !self.diagnostics.is_empty() {
+        if !self.diagnostics.is_empty() || self.is_incomplete {
             return Err(self.diagnostics);
         }
         self.model.dims = self.dims.all();

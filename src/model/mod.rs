@@ -15,7 +15,7 @@ mod print;
 mod weights;
 
 pub use build::{Request, build};
-pub use names::check_names;
+pub use names::{check_names, check_unused};
 pub use print::print;
 
 use serde::Serialize;

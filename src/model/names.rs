@@ -4,8 +4,9 @@
 //! value's name, since that takes dims.
 
 use crate::base::diag::Diagnostic;
+use crate::base::span::Span;
 use crate::graph::{Graph, Node};
-use crate::kernel::KernelLib;
+use crate::kernel::{KernelDef, KernelLib};
 
 /// Unknown ops, ports and constants of a graph, also in branches that no checkpoint at hand takes.
 pub fn check_names(graph: &Graph, kernels: &KernelLib) -> Vec<Diagnostic> {
@@ -14,10 +15,32 @@ pub fn check_names(graph: &Graph, kernels: &KernelLib) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// Kernels that none of the graphs uses, in any branch, as lints.
+pub fn check_unused(graphs: &[Graph], kernels: &KernelLib) -> Vec<Diagnostic> {
+    let unused = |kernel: &&KernelDef| !graphs.iter().any(|graph| uses(&graph.ops, &kernel.name));
+    let lint = |kernel: &KernelDef| {
+        let span = Span { end: kernel.span.start + 1, ..kernel.span };
+        Diagnostic::lint(span, format!("kernel `{}` is never used by the graphs checked", kernel.name))
+    };
+    kernels.iter().filter(unused).map(lint).collect()
+}
+
+fn uses(list: &[Node], name: &str) -> bool {
+    list.iter().any(|node| match node {
+        Node::Op { kernel, .. } => kernel.text == name,
+        Node::ForEach { body, .. } => uses(body, name),
+        Node::If { then, otherwise, .. } => uses(then, name) || uses(otherwise, name),
+        Node::Map { .. } | Node::Let { .. } => false,
+    })
+}
+
 fn nodes(list: &[Node], kernels: &KernelLib, diagnostics: &mut Vec<Diagnostic>) {
     for node in list {
         match node {
             Node::Op { kernel: name, args } => {
+                if kernels.is_broken(&name.text) {
+                    continue;
+                }
                 let Some(kernel) = kernels.get(&name.text) else {
                     let message = format!("unknown op `{}`", name.text);
                     let known = kernels.iter().map(|kernel| kernel.name.as_str());

@@ -3,7 +3,7 @@
 //! Gets a model, its schedule, limits and a weight layout; returns a [`Plan`]. What holds then is what
 //! [`check`](crate::plan::check) verifies, without trusting this file. Deterministic. Never asks a device anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::arena::Arena;
 use crate::base::diag::Diagnostic;
@@ -32,6 +32,13 @@ const ELEMENT_ALIGNMENT: u64 = 16;
 /// What a record's size is a multiple of: the coarsest alignment that WebGPU allows for a binding's offset.
 const RECORD_ALIGNMENT: u64 = 256;
 
+/// Values that some op reaches through a binding of its text's own. Such a binding begins at the value, so the value
+/// has to begin where a binding may.
+fn bound_alone(model: &Model) -> BTreeSet<ValueId> {
+    let args = model.ops.values().flat_map(|op| op.args.iter().zip(&model.templates[op.template].ports));
+    args.filter(|(_, used)| used.own.is_some()).filter_map(|(arg, _)| arg.output.or(arg.input)).collect()
+}
+
 /// Lays out the weights that a model uses: small ones packed, a record per layer; large ones in a buffer each. Equal
 /// for all step shapes of a graph and checkpoint, unless the graph asks about the step in an `If`.
 pub fn lay_out(model: &Model) -> WeightLayout {
@@ -42,11 +49,13 @@ pub fn lay_out(model: &Model) -> WeightLayout {
         dtype: DType,
         count: u64,
         transpose: Option<(u64, u64)>,
+        alignment: u64,
     }
+    let alone = bound_alone(model);
     let weights: Vec<Weight<'_>> = model
         .values
-        .values()
-        .filter_map(|value| match &value.origin {
+        .iter()
+        .filter_map(|(id, value)| match &value.origin {
             Origin::Weight { tensor, pattern, index, transpose } => Some(Weight {
                 tensor,
                 pattern,
@@ -54,6 +63,7 @@ pub fn lay_out(model: &Model) -> WeightLayout {
                 dtype: value.dtype,
                 count: value.count(),
                 transpose: *transpose,
+                alignment: if alone.contains(&id) { RECORD_ALIGNMENT } else { ELEMENT_ALIGNMENT },
             }),
             _ => None,
         })
@@ -63,18 +73,21 @@ pub fn lay_out(model: &Model) -> WeightLayout {
     let mut layout = WeightLayout::default();
     for indexed in [false, true] {
         // Where each pattern lies in a record: room for the largest of all layers.
-        let mut sizes: Vec<(&str, u64)> = Vec::new();
+        let mut sizes: Vec<(&str, u64, u64)> = Vec::new();
         for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
-            match sizes.iter_mut().find(|(pattern, _)| *pattern == weight.pattern) {
-                Some((_, size)) => *size = bytes(weight).max(*size),
-                None => sizes.push((weight.pattern, bytes(weight))),
+            match sizes.iter_mut().find(|(pattern, ..)| *pattern == weight.pattern) {
+                Some((_, size, alignment)) => {
+                    (*size, *alignment) = (bytes(weight).max(*size), weight.alignment.max(*alignment));
+                }
+                None => sizes.push((weight.pattern, bytes(weight), weight.alignment)),
             }
         }
         let mut offsets: BTreeMap<&str, u64> = BTreeMap::new();
         let mut record_bytes = 0;
-        for (pattern, size) in sizes {
-            offsets.insert(pattern, record_bytes);
-            record_bytes += size;
+        for (pattern, size, alignment) in sizes {
+            let offset_bytes = u64::next_multiple_of(record_bytes, alignment);
+            offsets.insert(pattern, offset_bytes);
+            record_bytes = offset_bytes + size;
         }
         record_bytes = record_bytes.next_multiple_of(RECORD_ALIGNMENT);
         if offsets.is_empty() {
@@ -263,26 +276,39 @@ impl<'a> Lowering<'a> {
 
     /// Staging and device side of the inputs, and a read-back buffer for each output.
     fn host_buffers(&mut self) {
+        let alone = bound_alone(self.model);
+        let bytes = |value: ValueId| (self.model.values[value].count() * 4).next_multiple_of(ELEMENT_ALIGNMENT);
+        let inputs = || self.model.inputs.iter().map(|input| input.value);
+        let mut offsets: BTreeMap<ValueId, u64> = BTreeMap::new();
         let mut offset = 0;
-        let mut offsets = Vec::new();
-        for input in &self.model.inputs {
-            offsets.push(offset);
-            offset += (self.model.values[input.value].count() * 4).next_multiple_of(ELEMENT_ALIGNMENT);
+        for value in inputs().filter(|value| !alone.contains(value)) {
+            offsets.insert(value, offset);
+            offset += bytes(value);
+        }
+        let record_bytes = offset;
+        for value in inputs().filter(|value| alone.contains(value)) {
+            offset = u64::next_multiple_of(offset, RECORD_ALIGNMENT);
+            offsets.insert(value, offset);
+            offset += bytes(value);
         }
         if offset > 0 {
             let host = self.buffer("inputs.host".into(), BufferKind::HostWrite, offset);
             let device = self.buffer("inputs".into(), BufferKind::Input, offset);
             let all = |buffer| Slice { buffer, offset_bytes: 0, size_bytes: offset };
             self.upload = Some(Copy { label: "upload inputs".into(), from: all(host), to: all(device) });
-            for (input, offset_bytes) in self.model.inputs.iter().zip(offsets) {
+            for input in &self.model.inputs {
+                let offset_bytes = offsets[&input.value];
                 let count = self.model.values[input.value].count();
                 let size_bytes = count * 4;
                 let slice = Slice { buffer: host, offset_bytes, size_bytes };
                 self.inputs.push(PlanInput { name: input.name.clone(), role: input.role, count, slice });
                 let size_bytes = size_bytes.next_multiple_of(ELEMENT_ALIGNMENT);
                 let slice = Slice { buffer: device, offset_bytes, size_bytes };
-                // All inputs are one record, so that a kernel with several of them takes one binding.
-                self.places[input.value.index()] = Some(Place { slice, record: Some(all(device)) });
+                // Inputs are one record, so that a kernel with several of them takes one binding; but for those that
+                // some text binds by itself.
+                let record = Slice { buffer: device, offset_bytes: 0, size_bytes: record_bytes };
+                let record = (!alone.contains(&input.value)).then_some(record);
+                self.places[input.value.index()] = Some(Place { slice, record });
             }
         }
         for output in &self.model.outputs {

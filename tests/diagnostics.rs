@@ -1,0 +1,405 @@
+//! What the program says about wrong input, whole.
+//!
+//! Gets a small model that is right, breaks it in one place at a time, and compares all that the program prints with
+//! `tests/golden/diagnostics/`. Every message there has its entry in `docs/diagnostics.md`. Never needs a device.
+
+mod program;
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use program::Ran;
+use support::TempDir;
+use support::golden::assert_golden;
+
+const GRAPH: (&str, &str) = (
+    "graphs/tiny.ron",
+    r#"Graph(
+    name: "tiny",
+    detect: (has: ["table"], lacks: ["other"]),
+    dims: {
+        "V": Weight("table", 0), "C": Weight("table", 1), "T": Tokens,
+        "S": Sequences, "R": Rows, "B": Capacity, "L": Count("scale.{}"),
+    },
+    state: {"sum": State(dtype: f32, shape: ["B", "C"], init: 0.0)},
+    inputs: {
+        "tokens": Input(token_ids, ["T"]), "rows": Input(output_rows, ["R"]),
+        "offsets": Input(sequence_offsets, ["S + 1"]), "places": Input(state_rows, ["S"]),
+    },
+    outputs: {"logits": Output(logits)},
+    ops: [
+        Op("pick", {"table": "w.table", "rows": "in.tokens", "y": "x"}),
+        Op("running_sum", {"x": "x", "sum": "state.sum", "offsets": "in.offsets", "places": "in.places", "y": "sums"}),
+        ForEach("i", "L", [
+            Map("sums * scale", {"sums": "sums", "scale": "w.scale.{i}"}, "sums"),
+        ]),
+        Op("pick", {"table": "sums", "rows": "in.rows", "y": "last"}),
+        Op("product", {"x": "last", "weight": "w.table", "y": "logits", "gain": 0.5}),
+    ],
+)
+"#,
+);
+
+const KERNELS: [(&str, &str); 8] = [
+    (
+        "shaders/pick.ron",
+        r#"Kernel(
+    ports: {"table": ["N", "C"], "rows": Port(u32, ["M"]), "y": ["M", "C"]},
+    consts: {"C": "C"},
+    dispatch: ["C", "M"],
+)
+"#,
+    ),
+    (
+        "shaders/pick.wgsl",
+        "override C: u32;
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    store_y(id.y * C + id.x, load_table(load_rows(id.y) * C + id.x));
+}
+",
+    ),
+    (
+        "shaders/product.ron",
+        r#"Kernel(
+    ports: {"x": ["M", "I"], "weight": ["O", "I"], "y": ["M", "O"]},
+    consts: {"I": "I", "O": "O", "gain": Required},
+    dispatch: ["O", "M"],
+)
+"#,
+    ),
+    (
+        "shaders/product.wgsl",
+        "#import \"shared/dot.wgsl\"
+override O: u32;
+override gain: f32;
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    let sum = dot_row(id.y, id.x);
+    store_y(id.y * O + id.x, gain * sum);
+}
+",
+    ),
+    (
+        "shaders/running_sum.ron",
+        r#"Kernel(
+    ports: {
+        "x": ["T", "C"], "sum": ["B", "C"],
+        "offsets": Port(u32, ["S + 1"]), "places": Port(u32, ["S"]), "y": ["T", "C"],
+    },
+    consts: {"C": "C"},
+    dispatch: ["C", "S"],
+)
+"#,
+    ),
+    (
+        "shaders/running_sum.wgsl",
+        "override C: u32;
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    let at = load_places(id.y) * C + id.x;
+    var sum = load_sum(at);
+    for (var t = load_offsets(id.y); t < load_offsets(id.y + 1u); t++) {
+        sum += load_x(t * C + id.x);
+        store_y(t * C + id.x, sum);
+    }
+    store_sum(at, sum);
+}
+",
+    ),
+    (
+        "shaders/shared/dot.wgsl",
+        "override I: u32;
+fn dot_row(m: u32, o: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < I; i++) {
+        sum += load_x(m * I + i) * load_weight(o * I + i);
+    }
+    return sum;
+}
+",
+    ),
+    ("shaders/shared/map.wgsl", "fn square(x: f32) -> f32 { return x * x; }\n"),
+];
+
+const LIMITS: &str = "(
+    max_storage_buffer_binding_bytes: 134217728,
+    max_buffer_bytes: 1073741824,
+    max_storage_buffers_per_dispatch: 3,
+    min_storage_buffer_offset_alignment: 256,
+    max_workgroups_per_dimension: 65535,
+    max_invocations_per_workgroup: 256,
+    max_workgroup_size: (256, 256, 64),
+    max_workgroup_storage_bytes: 16384,
+    subgroups: true,
+    min_subgroup_size: 4,
+)
+";
+
+/// A golden file's name, the file to change, what to replace in it, and by what.
+type Change = (&'static str, &'static str, &'static str, &'static str);
+
+const TINY: &str = "graphs/tiny.ron";
+
+/// Mistakes in a graph, for `graphc check`.
+const IN_GRAPHS: [Change; 36] = [
+    ("ron_syntax", TINY, "name: \"tiny\",", "name: \"tiny\""),
+    ("ron_unclosed_string", TINY, "w.table\", \"y\": \"logits\"", "w.table, \"y\": \"logits\""),
+    ("unknown_field", TINY, "outputs: {", "output: {"),
+    ("missing_field", TINY, "    outputs: {\"logits\": Output(logits)},\n", ""),
+    ("duplicate_field", TINY, "name: \"tiny\",", "name: \"tiny\", name: \"tiny\","),
+    ("duplicate_key", TINY, "\"T\": Tokens,", "\"T\": Tokens, \"V\": Rows,"),
+    ("unknown_word", TINY, "\"T\": Tokens,", "\"T\": Token,"),
+    ("unknown_role", TINY, "Input(output_rows", "Input(output_row"),
+    ("role_twice", TINY, "Input(output_rows", "Input(token_ids"),
+    ("role_kept", TINY, "Output(logits)", "Output(kept)"),
+    ("not_an_expression", TINY, "[\"S + 1\"]", "[\"S + \"]"),
+    ("unknown_function", TINY, "[\"S + 1\"]", "[\"max2(S, 1)\"]"),
+    ("count_without_hole", TINY, "scale.{}", "scale"),
+    ("unknown_op", TINY, "Op(\"product\"", "Op(\"produkt\""),
+    ("unknown_port", TINY, "\"weight\": \"w.table\"", "\"wieght\": \"w.table\""),
+    ("number_for_a_tensor", TINY, "\"weight\": \"w.table\"", "\"weight\": 1.0"),
+    ("missing_constant", TINY, ", \"gain\": 0.5", ""),
+    ("unknown_dim", TINY, "[\"B\", \"C\"]", "[\"B\", \"D\"]"),
+    ("dim_cycle", TINY, "\"C\": Weight(\"table\", 1)", "\"C\": Eval(\"W + 1\"), \"W\": Eval(\"C - 1\")"),
+    ("inexact_division", TINY, "[\"B\", \"C\"]", "[\"B\", \"C / 3\"]"),
+    ("no_extent", TINY, "[\"B\", \"C\"]", "[\"B\", \"C - 4\"]"),
+    ("missing_axis", TINY, "Weight(\"table\", 1)", "Weight(\"table\", 2)"),
+    ("state_without_capacity", TINY, "[\"B\", \"C\"]", "[\"C\", \"C\"]"),
+    ("misspelt_value", TINY, "{\"x\": \"last\"", "{\"x\": \"lats\""),
+    ("use_before_definition", TINY, "{\"table\": \"w.table\"", "{\"table\": \"sums\""),
+    ("no_loop_variable", TINY, "w.scale.{i}", "w.scale.{j}"),
+    ("value_never_used", TINY, "ForEach(", "Map(\"2.0 * x\", {\"x\": \"x\"}, \"twice\"),\n        ForEach("),
+    ("shape_clash", TINY, "\"weight\": \"w.table\"", "\"weight\": \"w.wide\""),
+    ("rank_clash", TINY, "{\"x\": \"last\"", "{\"x\": \"in.rows\""),
+    ("broadcast_clash", TINY, "w.scale.{i}", "w.long"),
+    ("unused_operand", TINY, "\"sums * scale\"", "\"2.0 * sums\""),
+    ("map_error", TINY, "\"sums * scale\"", "\"sums * sqroot(scale)\""),
+    ("missing_weight", TINY, "w.scale.{i}", "w.scales.{i}"),
+    ("unsupported_dtype", TINY, "w.scale.{i}", "w.ids"),
+    ("wrong_dtype", TINY, "\"rows\": \"in.rows\"", "\"rows\": \"w.scale.0\""),
+    ("written_weight", TINY, "\"sum\": \"state.sum\"", "\"sum\": \"w.rows\""),
+];
+
+/// Mistakes in kernels, for `graphc check`.
+const IN_KERNELS: [Change; 19] = [
+    ("missing_text", "shaders/lonely.ron", "", "Kernel(ports: {\"x\": [\"N\"]}, dispatch: [\"N\"])\n"),
+    ("missing_import", "shaders/product.wgsl", "shared/dot.wgsl", "shared/dots.wgsl"),
+    ("import_cycle", "shaders/shared/dot.wgsl", "override I", "#import \"shared/dot.wgsl\"\noverride I"),
+    ("wgsl_syntax", "shaders/shared/dot.wgsl", "var sum = 0.0;", "var sum = 0.0"),
+    ("wgsl_unknown_name", "shaders/pick.wgsl", "load_rows(", "lode_rows("),
+    ("wgsl_types", "shaders/product.wgsl", "gain * sum", "O * sum"),
+    ("wgsl_behind_an_import", "shaders/product.wgsl", "let sum = dot_row", "let sum = dot_rows"),
+    ("no_entry_point", "shaders/pick.wgsl", "@compute @workgroup_size(1)\n", ""),
+    ("unused_port", "shaders/pick.ron", "\"rows\"", "\"extra\": [\"N\"], \"rows\""),
+    (
+        "binding_without_port",
+        "shaders/pick.wgsl",
+        "override C: u32;",
+        "override C: u32;\n@group(0) @binding(0) var<storage> z: array<f32>;",
+    ),
+    ("override_without_value", "shaders/pick.ron", "\"C\": \"C\"", "\"D\": \"C\""),
+    ("constant_without_override", "shaders/pick.ron", "\"C\": \"C\"", "\"C\": \"C\", \"eps\": 1e-5"),
+    ("unknown_dim_of_a_kernel", "shaders/pick.ron", "[\"C\", \"M\"],\n)", "[\"C\", \"K\"],\n)"),
+    ("dispatch_of_four", "shaders/pick.ron", "[\"C\", \"M\"],\n)", "[\"C\", \"M\", \"1\", \"1\"],\n)"),
+    ("port_with_a_digit", "shaders/pick.ron", "\"table\"", "\"table2\""),
+    ("half_stored_singly", "shaders/pick.ron", "\"y\": [\"M\", \"C\"]", "\"y\": Port(f16, [\"M\", \"C\"])"),
+    (
+        "kernel_writes_nothing",
+        "shaders/pick.wgsl",
+        "store_y(id.y * C + id.x, load_table(load_rows(id.y) * C + id.x));",
+        "if load_y(id.x) + load_table(load_rows(id.x)) > f32(C) { return; }",
+    ),
+    (
+        "declared_read_write",
+        "shaders/pick.wgsl",
+        "override C: u32;
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    store_y(id.y * C + id.x, load_table(load_rows(id.y) * C + id.x));",
+        "override C: u32;
+@group(0) @binding(0) var<storage, read_write> table: array<f32>;
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    store_y(id.y * C + id.x, table[load_rows(id.y) * C + id.x]);",
+    ),
+    (
+        "unused_kernel",
+        "shaders/other.ron",
+        "",
+        "Kernel(
+    ports: {\"table\": [\"N\", \"C\"], \"y\": [\"N\", \"C\"]},
+    dispatch: [\"C\"],
+    variants: [Variant(when: \"N > 0\", source: \"copy.wgsl\", dispatch: [\"C\"])],
+)
+",
+    ),
+];
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder is made");
+    std::fs::write(path, text).expect("a file is written");
+}
+
+/// A folder with a model that is right.
+fn folder() -> TempDir {
+    let dir = TempDir::new();
+    for (path, text) in KERNELS.iter().chain([&GRAPH]) {
+        write(&dir.file(path), text);
+    }
+    let view = |dtype, shape: &[usize], bytes| {
+        safetensors::tensor::TensorView::new(dtype, shape.to_vec(), bytes).expect("a sound tensor")
+    };
+    let bytes = [0; 144];
+    use safetensors::Dtype::{F32, I64};
+    let tensors = [
+        ("table", view(F32, &[6, 4], &bytes[..96])),
+        ("wide", view(F32, &[6, 6], &bytes)),
+        ("rows", view(F32, &[1, 4], &bytes[..16])),
+        ("long", view(F32, &[5], &bytes[..20])),
+        ("scale.0", view(F32, &[4], &bytes[..16])),
+        ("scale.1", view(F32, &[4], &bytes[..16])),
+        ("ids", view(I64, &[4], &bytes[..32])),
+    ];
+    safetensors::serialize_to_file(tensors, None, &dir.file("model.safetensors")).expect("a checkpoint is written");
+    write(&dir.file("small.ron"), LIMITS);
+    dir
+}
+
+fn change(dir: &TempDir, file: &str, from: &str, to: &str) {
+    let path = dir.file(file);
+    if from.is_empty() {
+        return write(&path, to);
+    }
+    let text = std::fs::read_to_string(&path).expect("a file of the model");
+    assert_eq!(text.matches(from).count(), 1, "`{from}` stands in {file} once");
+    write(&path, &text.replace(from, to));
+}
+
+/// Runs the program in a folder, so that places are relative to it.
+fn run(dir: &TempDir, args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_graphc")).args(args).current_dir(dir.file("")).output();
+    let output = output.expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+const CHECK: &str = "check graphs --shaders shaders --weights model.safetensors";
+const COMPILE: &str = "compile --graphs graphs --shaders shaders --weights model.safetensors";
+
+/// Runs a command, keeps what it printed.
+fn keep(name: &str, dir: &TempDir, command: &str) {
+    let ran = run(dir, &command.split(' ').collect::<Vec<_>>());
+    let code = ran.code.expect("an exit code");
+    assert_golden(
+        &format!("diagnostics/{name}.txt"),
+        &format!("$ graphc {command}\n{}{}exit {code}\n", ran.err, ran.out),
+    );
+}
+
+#[test]
+fn model_is_right_before_it_is_broken() {
+    let dir = folder();
+    let ran = run(&dir, &CHECK.split(' ').collect::<Vec<_>>()).fine();
+    assert_eq!((ran.err.as_str(), ran.out.as_str()), ("", "1 graphs, 3 kernels: 0 errors, 0 lints\n"));
+    run(&dir, &COMPILE.split(' ').collect::<Vec<_>>()).fine();
+}
+
+#[test]
+fn mistakes_in_graphs_read_as_kept() {
+    for (name, file, from, to) in IN_GRAPHS {
+        let dir = folder();
+        change(&dir, file, from, to);
+        keep(name, &dir, CHECK);
+    }
+}
+
+#[test]
+fn mistakes_in_kernels_read_as_kept() {
+    for (name, file, from, to) in IN_KERNELS {
+        let dir = folder();
+        write(
+            &dir.file("shaders/copy.wgsl"),
+            "@compute @workgroup_size(1) fn main() { store_y(0u, load_table(0u)); }\n",
+        );
+        write(
+            &dir.file("shaders/other.wgsl"),
+            "@compute @workgroup_size(1) fn main() { store_y(0u, load_table(0u)); }\n",
+        );
+        change(&dir, file, from, to);
+        keep(name, &dir, CHECK);
+    }
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_read_as_kept() {
+    let dir = folder();
+    let other = GRAPH.1.replace("name: \"tiny\"", "name: \"twin\"");
+    write(&dir.file("graphs/twin.ron"), &other);
+    keep("ambiguous_checkpoint", &dir, COMPILE);
+    write(&dir.file("graphs/twin.ron"), &other.replace("has: [\"table\"], lacks: [\"other\"]", "has: [\"tabel\"]"));
+    change(&dir, TINY, "lacks: [\"other\"]", "lacks: [\"wide\"]");
+    keep("unknown_checkpoint", &dir, COMPILE);
+    keep("not_this_graph", &dir, CHECK);
+    let dir = folder();
+    change(&dir, TINY, "dims: {\n", "weights: {\"scale.{}\": [\"V\"]},\n    dims: {\n");
+    keep("misshapen_weight", &dir, CHECK);
+    std::fs::write(dir.file("model.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).expect("written");
+    keep("truncated_checkpoint", &dir, CHECK);
+}
+
+#[test]
+fn refusals_of_the_command_line_read_as_kept() {
+    let dir = folder();
+    keep("device_too_small", &dir, &format!("{COMPILE} --target small.ron"));
+    keep("unknown_kept_value", &dir, &format!("{COMPILE} --keep i1.sum"));
+    keep("kept_input", &dir, &format!("{COMPILE} --keep in.rows"));
+    keep("unknown_graph", &dir, &COMPILE.replace("compile", "compile tinny"));
+    write(&dir.file("bad.ron"), "(max_buffer_bytes: 1");
+    keep("bad_limits", &dir, &format!("{COMPILE} --target bad.ron"));
+    change(&dir, TINY, "ForEach(", "Let(\"old\", \"state.sum\"),\n        ForEach(");
+    keep("lint_of_compile", &dir, COMPILE);
+}
+
+#[test]
+fn bindings_of_a_text_s_own_reach_inputs_and_small_weights() {
+    let dir = folder();
+    let pick = "shaders/pick.wgsl";
+    change(&dir, pick, "load_rows(id.y)", "rows[id.y]");
+    change(&dir, pick, "override", "@group(0) @binding(0) var<storage> rows: array<u32>;\noverride");
+    let dot = "shaders/shared/dot.wgsl";
+    change(&dir, dot, "load_weight(o * I + i)", "weight[o * I + i]");
+    change(&dir, dot, "override", "@group(0) @binding(0) var<storage> weight: array<f32>;\noverride");
+    // Neither stands first among the tensors that it is packed with.
+    change(&dir, TINY, "\"weight\": \"w.table\"", "\"weight\": \"w.rows\"");
+    let ran = run(&dir, &CHECK.split(' ').collect::<Vec<_>>()).fine();
+    assert_eq!((ran.err.as_str(), ran.out.as_str()), ("", "1 graphs, 3 kernels: 0 errors, 0 lints\n"));
+}
+
+/// Whether a text has the pieces of a pattern in their order, from its beginning to its end; `…` is anything.
+fn matches(text: &str, pattern: &str) -> bool {
+    let mut pieces = pattern.split('…');
+    let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut ends = pattern.split('…').count() == 1 && rest.is_empty();
+    for piece in pieces {
+        let Some((_, after)) = rest.split_once(piece) else { return false };
+        (rest, ends) = (after, piece.is_empty() || after.is_empty());
+    }
+    ends
+}
+
+#[test]
+fn every_message_has_its_entry() {
+    let index = include_str!("../docs/diagnostics.md");
+    let entries: Vec<&str> = index.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let folder = support::golden::golden("diagnostics");
+    let mut missing = Vec::new();
+    for file in std::fs::read_dir(&folder).expect("kept").map(|entry| entry.expect("read").path()) {
+        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        let messages = text.lines().filter_map(|line| line.strip_prefix("error: ").or(line.strip_prefix("warning: ")));
+        let unlisted = messages.filter(|message| !entries.iter().any(|entry| matches(message, entry)));
+        missing.extend(unlisted.map(|message| format!("{}: {message}", file.display())));
+    }
+    assert!(missing.is_empty(), "no entry in docs/diagnostics.md for\n{}", missing.join("\n"));
+}
