@@ -76,6 +76,6 @@ fn a_changed_byte_that_matters_breaks_a_promise_by_name() {
         changed("@workgroup_size(64)", "@workgroup_size(32)")
             .contains("P1 at kernel `embed.f16`: the plan says workgroup")
     );
-    let access = changed("var<storage, read_write> data2", "var<storage, read> data2");
+    let access = changed("var<storage, read_write> graphc_data2", "var<storage, read> graphc_data2");
     assert!(access.contains("kernel `embed.f16`"), "{access}");
 }

@@ -80,13 +80,16 @@ impl fmt::Display for EvalError {
 /// How deep parentheses and operators may nest.
 const MAX_DEPTH: u32 = 64;
 
+/// How many operators an expression may have: a chain of them nests to the left.
+const MAX_OPERATORS: u32 = 1000;
+
 impl Expr {
     /// Parses an expression.
     ///
     /// # Errors
     /// Where the text is no expression.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
-        let mut parser = Parser { text, at: 0, depth: 0 };
+        let mut parser = Parser { text, at: 0, depth: 0, operators: 0 };
         let root = parser.binary(0)?;
         parser.skip_space();
         if parser.at < text.len() {
@@ -177,11 +180,11 @@ fn eval(node: &Node, dim: &dyn Fn(&str) -> Option<i64>) -> Result<i64, EvalError
                 Operator::Div | Operator::Rem if b == 0 => {
                     return Err(EvalError::Arithmetic(format!("{a} cannot be divided by 0")));
                 }
-                Operator::Div if a % b != 0 => {
+                Operator::Div if a.checked_rem(b).ok_or_else(overflow)? != 0 => {
                     return Err(EvalError::Arithmetic(format!("{a} is not a multiple of {b}")));
                 }
                 Operator::Div => a / b,
-                Operator::Rem => a % b,
+                Operator::Rem => a.checked_rem(b).ok_or_else(overflow)?,
                 Operator::Eq => i64::from(a == b),
                 Operator::Ne => i64::from(a != b),
                 Operator::Le => i64::from(a <= b),
@@ -198,6 +201,7 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    operators: u32,
 }
 
 /// Operators with their binding strength; longer spellings before their prefixes.
@@ -254,6 +258,10 @@ impl Parser<'_> {
                 break;
             }
             self.at += token.len();
+            self.operators += 1;
+            if self.operators > MAX_OPERATORS {
+                return Err(self.error("the expression is too long"));
+            }
             let right = self.binary(strength)?;
             left = Node::Binary(operator, Box::new(left), Box::new(right));
         }
@@ -338,6 +346,7 @@ mod tests {
     fn inexact_division_and_unknown_names_have_no_value() {
         assert_eq!(value("C / 5"), Err(EvalError::Arithmetic("192 is not a multiple of 5".into())));
         assert_eq!(value("X + 1"), Err(EvalError::Unknown("X".into())));
+        assert!(value("(0 - 9223372036854775807 - 1) / (0 - 1)").is_err());
         assert_eq!(value("C % 0"), Err(EvalError::Arithmetic("192 cannot be divided by 0".into())));
     }
 
@@ -348,5 +357,6 @@ mod tests {
         assert_eq!(Expr::parse("round(C, 2)").expect_err("no such function").at, 0);
         assert!(Expr::parse(&"(".repeat(10_000)).is_err());
         assert!(Expr::parse(&"!".repeat(10_000)).is_err());
+        assert!(Expr::parse(&"1+".repeat(10_000)).is_err());
     }
 }

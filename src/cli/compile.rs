@@ -58,6 +58,10 @@ enum Emit {
 
 pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     if let Some(plan) = args.model.graph.as_deref().map(read_plan).transpose()?.flatten() {
+        if args.output.is_some() || !args.model.keep.is_empty() {
+            let message = "a plan file is printed as it is; `--output` and `--keep` need a graph";
+            return Err(Failure::Environment(message.into()));
+        }
         return print_plan(&plan, &args);
     }
     let input = input::read(&args.model)?;

@@ -39,6 +39,12 @@ fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
 
 /// Writes a file.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    // Only a file is replaced; a device or a pipe is written to, and a link leads to what it names.
+    let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    if is_special {
+        return std::fs::write(path, bytes).map_err(|error| cannot_write(path, &error));
+    }
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.part", std::process::id()));
     let temporary = PathBuf::from(temporary);

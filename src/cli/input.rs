@@ -34,7 +34,13 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     let texts = match chosen {
         Some(path) => {
             let fail = |source| sources::ReadError { path: path.into(), source };
-            vec![(path.to_owned(), std::fs::read_to_string(path).map_err(fail)?)]
+            let text = std::fs::read_to_string(path).map_err(fail)?;
+            if text.starts_with(crate::plan::file::HEADER) {
+                return Err(Failure::Environment(format!(
+                    "`{path}` is a plan, expected a graph; `compile` prints plans"
+                )));
+            }
+            vec![(path.to_owned(), text)]
         }
         None => sources::graphs(args.graphs.as_deref())?
             .into_iter()

@@ -108,8 +108,9 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
     for (number, dtype, width, writes) in &bindings {
         let mode = if *writes { "read_write" } else { "read" };
         let element = element_type(*dtype, *width);
-        let _ = writeln!(out, "struct Data{number} {{ v: array<{element}> }}");
-        let _ = writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> data{number}: Data{number};");
+        let _ = writeln!(out, "struct GraphcData{number} {{ v: array<{element}> }}");
+        let _ =
+            writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> graphc_data{number}: GraphcData{number};");
     }
     for (port, used) in ports.iter().zip(&template.ports) {
         if used.own.is_none() {
@@ -143,11 +144,11 @@ fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, width: u32) {
     let name = &port.port;
     if !used.loads.is_empty() {
         let element = element_type(port.dtype, width);
-        let _ = write!(out, "fn word_{name}(i: u32) -> {element} {{ ");
+        let _ = write!(out, "fn graphc_word_{name}(i: u32) -> {element} {{ ");
         let mut passed = 0;
         for (nth, part) in port.parts.iter().enumerate() {
             let shift = offset(part.first, passed, width);
-            let read = format!("return data{}.v[i{shift}];", part.binding);
+            let read = format!("return graphc_data{}.v[i{shift}];", part.binding);
             passed += part.count;
             if nth + 1 < port.parts.len() {
                 let _ = write!(out, "if i < {}u {{ {read} }} ", passed / u64::from(width));
@@ -192,9 +193,9 @@ fn load_plain(name: &str, dtype: DType, load: u32, width: u32) -> (String, Strin
     let words = load / width;
     let parts: Vec<String> = (0..words)
         .map(|word| match (words, word) {
-            (1, _) => format!("word_{name}(i)"),
-            (_, 0) => format!("word_{name}(i * {words}u)"),
-            _ => format!("word_{name}(i * {words}u + {word}u)"),
+            (1, _) => format!("graphc_word_{name}(i)"),
+            (_, 0) => format!("graphc_word_{name}(i * {words}u)"),
+            _ => format!("graphc_word_{name}(i * {words}u + {word}u)"),
         })
         .collect();
     let value = match (words, load, width) {
@@ -215,7 +216,7 @@ fn load_half(name: &str, dtype: DType, load: u32, width: u32) -> (String, String
     };
     if load == 1 {
         let value = format!("let p = {}; return select(p.x, p.y, (i & 1u) == 1u);", unpack("w"));
-        return (String::new(), "f32".into(), format!("let w = word_{name}(i / 2u); {value}"));
+        return (String::new(), "f32".into(), format!("let w = graphc_word_{name}(i / 2u); {value}"));
     }
     // The 32-bit words that make up the value, read through as many binding elements as it takes.
     let (reads, lanes) = (load.div_ceil(width), width.min(load) / 2);
@@ -227,7 +228,7 @@ fn load_half(name: &str, dtype: DType, load: u32, width: u32) -> (String, String
             (_, 0) => format!("i * {reads}u"),
             _ => format!("i * {reads}u + {read}u"),
         };
-        let _ = write!(value, "let w{read} = word_{name}({index}); ");
+        let _ = write!(value, "let w{read} = graphc_word_{name}({index}); ");
         for lane in 0..lanes {
             let component =
                 if lanes == 1 { String::new() } else { format!(".{}", ["x", "y", "z", "w"][lane as usize]) };
@@ -249,7 +250,7 @@ fn store_accessor(out: &mut String, port: &PortBinding, store: u32, width: u32) 
     let (name, part) = (&port.port, &port.parts[0]);
     let scalar = if port.dtype == DType::U32 { "u32" } else { "f32" };
     let ty = if store == 1 { scalar.to_owned() } else { format!("vec{store}<{scalar}>") };
-    let target = |index: String| format!("data{}.v[{index}{}]", part.binding, offset(part.first, 0, width));
+    let target = |index: String| format!("graphc_data{}.v[{index}{}]", part.binding, offset(part.first, 0, width));
     let _ = write!(out, "fn store_{name}{}(i: u32, value: {ty}) {{ ", suffix(store));
     let pack = |low: &str| match port.dtype {
         DType::F16 => format!("pack2x16float({low})"),

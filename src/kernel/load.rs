@@ -312,7 +312,10 @@ fn push(
 fn declare_read_only(lines: &mut [Line], port: &Name) -> Option<Diagnostic> {
     let declares =
         |line: &&mut Line| line.text.contains("var<storage") && words(&line.text).any(|word| word == port.text);
-    let line = lines.iter_mut().find(declares)?;
+    let Some(line) = lines.iter_mut().find(declares) else {
+        let message = format!("`{}` is declared `read_write` and only read", port.text);
+        return Some(Diagnostic::error(port.span, message).note("declare it `read`, on the line of its `var`"));
+    };
     let lint = line.origin.map(|origin| {
         let column = line.text.find("read_write").unwrap_or(0);
         let start = origin.offset as usize + column;

@@ -71,17 +71,18 @@ pub fn build(
     let groups = count.div_ceil(WORKGROUP);
     let workgroups = [groups.min(MAX_X), groups.div_ceil(MAX_X), 1];
     let mut lines = lib.map_prelude.clone();
-    let mut head =
-        format!("@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {{\n");
-    let _ = writeln!(head, "    let map_index = id.x + id.y * {}u;", workgroups[0] * WORKGROUP);
-    let _ = writeln!(head, "    if map_index >= {count}u {{ return; }}");
+    let mut head = format!(
+        "@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(global_invocation_id) graphc_id: vec3<u32>) {{\n"
+    );
+    let _ = writeln!(head, "    let graphc_index = graphc_id.x + graphc_id.y * {}u;", workgroups[0] * WORKGROUP);
+    let _ = writeln!(head, "    if graphc_index >= {count}u {{ return; }}");
     for (name, operand) in operands {
         let _ = writeln!(head, "    let {name} = load_{name}({});", index_expression(operand, shape));
     }
     written(&mut lines, &head);
-    written(&mut lines, "    let map_value: f32 =");
+    written(&mut lines, "    let graphc_value: f32 =");
     expression_lines(&mut lines, expr, source);
-    written(&mut lines, &format!("    ;\n    store_{RESULT}(map_index, map_value);\n}}"));
+    written(&mut lines, &format!("    ;\n    store_{RESULT}(graphc_index, graphc_value);\n}}"));
     let read = PortUse { loads: vec![1], stores: vec![], own: None, access: Access { reads: true, writes: false } };
     let write = PortUse { loads: vec![], stores: vec![1], own: None, access: Access { reads: false, writes: true } };
     let mut ports = vec![read; operands.len()];
@@ -112,25 +113,25 @@ fn validate(template: &Template, operands: &[(&str, &[u64])], span: Span) -> Res
     reflect(&compose(template, &ports, &[]), span).map(drop)
 }
 
-/// Index of an operand's element for the result's element `map_index`.
+/// Index of an operand's element for the result's element `graphc_index`.
 fn index_expression(operand: &[u64], shape: &[u64]) -> String {
     let count: u64 = operand.iter().product();
     let total: u64 = shape.iter().product();
     if count == total {
-        return "map_index".into();
+        return "graphc_index".into();
     }
     if count == 1 {
         return "0u".into();
     }
     if shape.ends_with(operand) {
-        return format!("map_index % {count}u");
+        return format!("graphc_index % {count}u");
     }
     let mut terms = Vec::new();
     let (mut stride_out, mut stride_in) = (1u64, 1u64);
     for (nth, extent) in shape.iter().rev().enumerate() {
         let own = operand.len().checked_sub(nth + 1).map_or(1, |axis| operand[axis]);
         if own != 1 {
-            terms.push(format!("map_index / {stride_out}u % {extent}u * {stride_in}u"));
+            terms.push(format!("graphc_index / {stride_out}u % {extent}u * {stride_in}u"));
         }
         stride_out *= extent;
         stride_in *= own;
@@ -169,8 +170,11 @@ mod tests {
 
     #[test]
     fn operands_are_indexed_by_their_own_strides() {
-        assert_eq!(index_expression(&[8], &[4, 8]), "map_index % 8u");
-        assert_eq!(index_expression(&[4, 1], &[4, 8]), "map_index / 8u % 4u * 1u");
-        assert_eq!(index_expression(&[2, 1, 3], &[2, 5, 3]), "map_index / 1u % 3u * 1u + map_index / 15u % 2u * 3u");
+        assert_eq!(index_expression(&[8], &[4, 8]), "graphc_index % 8u");
+        assert_eq!(index_expression(&[4, 1], &[4, 8]), "graphc_index / 8u % 4u * 1u");
+        assert_eq!(
+            index_expression(&[2, 1, 3], &[2, 5, 3]),
+            "graphc_index / 1u % 3u * 1u + graphc_index / 15u % 2u * 3u"
+        );
     }
 }

@@ -11,20 +11,23 @@ use crate::base::diag::Diagnostic;
 use crate::base::dtype::DType;
 use crate::base::limits::Limits;
 use crate::base::raw::{Name, Spanned};
-use crate::base::role::OutputRole;
+use crate::base::role::{InputRole, OutputRole};
 use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::{Arg, Graph, Layout, Node, State};
+use crate::graph::{Arg, Graph, Input, Layout, Node, Output, State};
 use crate::kernel::{Access, KernelDef, KernelLib, map};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
 use crate::model::layouts::choose_layout;
-use crate::model::weights::logical_shape;
+use crate::model::weights::{is_transposable, logical_shape};
 use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
 
 /// More ops than any model has: a bound on unrolling.
 pub(super) const MAX_OPS: usize = 1 << 17;
+
+/// More elements than any tensor has: a bound that keeps sizes in bytes far from overflowing.
+const MAX_ELEMENTS: u64 = 1 << 40;
 
 /// What a model is built for.
 #[derive(Clone, Debug)]
@@ -104,6 +107,8 @@ struct Builder<'a> {
     prefix: String,
     /// Whether an op names a kernel whose own mistakes were reported when it was loaded.
     is_incomplete: bool,
+    /// Nodes and rounds of loops so far: a bound on unrolling.
+    visited: usize,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -147,6 +152,7 @@ impl<'a> Builder<'a> {
             variables: Vec::new(),
             prefix: String::new(),
             is_incomplete: false,
+            visited: 0,
             diagnostics: Vec::new(),
         }
     }
@@ -175,6 +181,11 @@ impl<'a> Builder<'a> {
                 self.names.insert(path, None);
                 continue;
             };
+            self.check_input(input, &shape);
+            if !self.fits(&shape, &path, input.name.span) {
+                self.names.insert(path, None);
+                continue;
+            }
             let origin = Origin::Input { input: self.model.inputs.len() as u32 };
             let value = self.model.values.push(Value { path: path.clone(), dtype: DType::U32, shape, origin });
             self.names.insert(path.clone(), Some(value));
@@ -184,6 +195,57 @@ impl<'a> Builder<'a> {
         }
         for state in &self.graph.state {
             self.declare_state(state);
+        }
+    }
+
+    /// A state's rows are whole words, so that a host can move one by itself; and its name is its own.
+    fn check_state(&mut self, state: &State, shape: Option<&[u64]>) {
+        let name = &state.name;
+        let row_bytes = shape.map(|shape| {
+            let count = shape.iter().skip(1).fold(1u64, |count, extent| count.saturating_mul(*extent));
+            count.saturating_mul(state.dtype.size_bytes())
+        });
+        if row_bytes.is_some_and(|bytes| bytes % 4 != 0) {
+            let message = format!("a sequence's part of state `{}` is no whole number of 32-bit words", name.text);
+            self.report(
+                Diagnostic::error(name.span, message).note("halves are stored in pairs; use f32 or an even size"),
+            );
+        }
+        if state.dtype == DType::U32 {
+            let message = format!("state `{}` is u32, expected f32, f16 or bf16", name.text);
+            self.report(Diagnostic::error(name.span, message));
+        }
+        if name.text.is_empty() || name.text.contains(['.', '{', '}', '#']) {
+            let message = format!("`{}` is no name for a state: dots tell layers apart", name.text);
+            self.report(Diagnostic::error(name.span, message));
+        }
+    }
+
+    /// What the host fills has the shape that its role says.
+    fn check_input(&mut self, input: &Input, shape: &[u64]) {
+        let step = self.request.shape;
+        let expected = u64::from(match input.role {
+            InputRole::TokenIds => step.tokens,
+            InputRole::SequenceOffsets => step.sequences + 1,
+            InputRole::StateRows => step.sequences,
+            InputRole::OutputRows => step.rows,
+        });
+        if *shape != [expected] {
+            let message = format!("input `{}` has shape {shape:?}, role `{}`", input.name.text, input.role);
+            self.report(
+                Diagnostic::error(input.name.span, message).note(format!("expected [{expected}] in this step")),
+            );
+        }
+    }
+
+    /// What the host reads as logits is a row of floats for every wanted token.
+    fn check_logits(&mut self, output: &Output, value: ValueId) {
+        let (dtype, shape) = (self.model.values[value].dtype, self.model.values[value].shape.clone());
+        let rows = u64::from(self.request.shape.rows);
+        if output.role == OutputRole::Logits && (dtype != DType::F32 || shape.len() != 2 || shape[0] != rows) {
+            let message = format!("output `{}` is {dtype}{shape:?}, which are no logits", output.name.text);
+            let note = format!("expected f32[{rows}, …]: a row for every output row of the step");
+            self.report(Diagnostic::error(output.name.span, message).note(note));
         }
     }
 
@@ -205,6 +267,9 @@ impl<'a> Builder<'a> {
             let message = format!("the first axis of state `{}` is not the sequences of the session", state.name.text);
             self.report(Diagnostic::error(state.name.span, message).note("expected a dim of kind `Capacity` there"));
         }
+        self.check_state(state, shape.as_deref());
+        let what = format!("state `{}`", state.name.text);
+        let shape = shape.filter(|shape| self.fits(shape, &what, state.name.span));
         for at in 0..count {
             let suffix = if state.per.is_some() { format!(".{at}") } else { String::new() };
             let path = format!("{}{suffix}", state.name.text);
@@ -226,8 +291,9 @@ impl<'a> Builder<'a> {
 
     fn nodes(&mut self, nodes: &'a [Node]) {
         for node in nodes {
-            if self.model.ops.len() > MAX_OPS {
-                let message = format!("the graph unrolls to more than {MAX_OPS} ops");
+            self.visited += 1;
+            if self.visited > MAX_OPS {
+                let message = format!("the graph unrolls to more than {MAX_OPS} ops and rounds of loops");
                 return self.report(Diagnostic::error(self.graph.name.span, message));
             }
             match node {
@@ -263,6 +329,11 @@ impl<'a> Builder<'a> {
             return self.poison(body);
         };
         let outer = self.prefix.clone();
+        if self.variables.iter().any(|(name, _)| *name == variable.text) {
+            let message = format!("loop variable `{}` is one already in a loop around this", variable.text);
+            self.report(Diagnostic::error(variable.span, message));
+            return self.poison(body);
+        }
         if count > MAX_OPS as u64 {
             let message =
                 format!("`{variable}` would run {count} times, more than {MAX_OPS}", variable = variable.text);
@@ -270,6 +341,10 @@ impl<'a> Builder<'a> {
             return self.poison(body);
         }
         for at in 0..count {
+            self.visited += 1;
+            if self.visited > MAX_OPS {
+                break;
+            }
             self.variables.push((variable.text.clone(), at));
             self.prefix = format!("{outer}{}{at}.", variable.text);
             self.nodes(body);
@@ -301,6 +376,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Whether a tensor has elements, and not more than any device could hold.
+    fn fits(&mut self, shape: &[u64], what: &str, span: Span) -> bool {
+        let count = shape.iter().try_fold(1u64, |count, extent| count.checked_mul(*extent));
+        if count.is_some_and(|count| (1..=MAX_ELEMENTS).contains(&count)) {
+            return true;
+        }
+        let message = format!("{what} has shape {shape:?}, expected 1 to {MAX_ELEMENTS} elements");
+        self.report(Diagnostic::error(span, message));
+        false
+    }
+
     /// The path of a new value of this name.
     fn path(&self, name: &str) -> String {
         let path = format!("{}{name}", self.prefix);
@@ -327,7 +413,7 @@ impl<'a> Builder<'a> {
     }
 
     fn define(&mut self, name: &Name, dtype: DType, shape: Vec<u64>, op: OpId) -> Option<ValueId> {
-        if !self.definable(name) {
+        if !self.definable(name) || !self.fits(&shape, &format!("`{}`", name.text), name.span) {
             return None;
         }
         let path = self.path(&name.text);
@@ -373,6 +459,12 @@ impl<'a> Builder<'a> {
         }
         let found = logical_shape(self.index, self.layout, name);
         let value = match (found, self.index.get(name).map(|info| &info.dtype)) {
+            (Some((shape, _)), Some(Ok(_))) if !self.fits(&shape, &format!("weight `{name}`"), span) => None,
+            (Some(_), Some(Ok(_))) if !is_transposable(self.index, self.layout, name) => {
+                let message = format!("weight `{name}` is stored transposed in this layout and is no matrix");
+                self.report(Diagnostic::error(span, message));
+                None
+            }
             (Some((shape, transpose)), Some(Ok(dtype))) => {
                 let (tensor, pattern) = (name.to_owned(), pattern.to_owned());
                 let origin = Origin::Weight { tensor, pattern, index, transpose };
@@ -584,6 +676,11 @@ impl<'a> Builder<'a> {
         let origin = Origin::Op { op, updates: Some(previous) };
         let value = self.model.values.push(Value { path: path.clone(), dtype, shape, origin });
         self.paths.insert(path, value);
+        if let Some(state) = self.model.state_of(previous) {
+            // A state's own name is its latest version, by whatever name it was updated.
+            let state = format!("state.{}", self.model.state[state as usize].path);
+            self.names.insert(state, Some(value));
+        }
         self.names.insert(full, Some(value));
         self.defined.insert(value, name.span);
         Some(value)
@@ -657,7 +754,7 @@ impl<'a> Builder<'a> {
                 let leading = value.shape.iter().take_while(|extent| **extent == 1).count();
                 // A checkpoint's axes of 1 say nothing: they must not make a vector look like a matrix.
                 match value.origin {
-                    Origin::Weight { .. } => value.shape[leading.min(value.shape.len() - 1)..].to_vec(),
+                    Origin::Weight { .. } => value.shape[leading.min(value.shape.len().saturating_sub(1))..].to_vec(),
                     _ => value.shape.clone(),
                 }
             })
@@ -734,11 +831,17 @@ impl<'a> Builder<'a> {
                     let message = format!("output `{}` is a weight or an input, expected a value", output.name.text);
                     self.report(Diagnostic::error(output.name.span, message));
                 }
+                self.check_logits(output, value);
                 self.used.insert(value);
                 self.model.outputs.push(OutputTensor { name: output.name.text.clone(), role: output.role, value });
             }
         }
-        for path in self.request.keep {
+        for (at, path) in self.request.keep.iter().enumerate() {
+            // What is an output already, or named twice, is there once.
+            let is_output = self.model.outputs.iter().any(|output| output.name == *path);
+            if is_output || self.request.keep[..at].contains(path) {
+                continue;
+            }
             match self.paths.get(path) {
                 Some(value)
                     if matches!(self.model.values[*value].origin, Origin::Input { .. } | Origin::Weight { .. }) =>

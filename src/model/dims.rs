@@ -17,6 +17,9 @@ use crate::model::weights::logical_shape;
 /// More layers than any checkpoint has: a bound on counting.
 const MAX_COUNT: i64 = 4096;
 
+/// More dims than depend on each other in any graph: a bound on recursion.
+const MAX_CHAIN: usize = 64;
+
 enum Slot {
     Unasked,
     Asking,
@@ -55,6 +58,13 @@ impl<'a> Dims<'a> {
                 return None;
             }
             Slot::Unasked => {}
+        }
+        let asking = self.slots.borrow().iter().filter(|slot| matches!(slot, Slot::Asking)).count();
+        if asking > MAX_CHAIN {
+            let name = &self.graph.dims[at].name;
+            let message = format!("dim `{}` depends on a chain of more than {MAX_CHAIN} dims", name.text);
+            self.diagnostics.borrow_mut().push(Diagnostic::error(name.span, message));
+            return None;
         }
         self.slots.borrow_mut()[at] = Slot::Asking;
         let value = self.compute(at);

@@ -25,7 +25,7 @@ pub(super) fn choose_layout<'a>(
         let dims = Dims::new(graph, index, layout, shape);
         let mut used = BTreeSet::new();
         let mut variables = Vec::new();
-        used_weights(&graph.ops, &dims, &mut variables, &mut used);
+        used_weights(&graph.ops, &dims, &mut variables, &mut used, &mut { MAX_OPS });
         let mut misfits = Vec::new();
         for stated in &graph.weights {
             for name in used.iter().filter(|name| matches(&stated.pattern.text, name)) {
@@ -62,13 +62,25 @@ fn misfit(
 }
 
 /// Names of all weights that the graph uses for this checkpoint.
-fn used_weights(nodes: &[Node], dims: &Dims<'_>, variables: &mut Vec<(String, u64)>, used: &mut BTreeSet<String>) {
+///
+/// `left` counts down nodes and rounds of loops: past the bound the graph is refused anyway, by [`build`](super::build).
+fn used_weights(
+    nodes: &[Node],
+    dims: &Dims<'_>,
+    variables: &mut Vec<(String, u64)>,
+    used: &mut BTreeSet<String>,
+    left: &mut usize,
+) {
     fn add(name: &Name, variables: &[(String, u64)], used: &mut BTreeSet<String>) {
         if let Some(weight) = name.text.strip_prefix("w.") {
             used.insert(substitute(weight, variables).0);
         }
     }
     for node in nodes {
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
         match node {
             Node::Op { args, .. } => {
                 for (_, arg) in args {
@@ -81,14 +93,18 @@ fn used_weights(nodes: &[Node], dims: &Dims<'_>, variables: &mut Vec<(String, u6
             Node::Let { value, .. } => add(value, variables, used),
             Node::ForEach { variable, count, body } => {
                 for at in 0..dims.eval(count, variables).unwrap_or(0).clamp(0, MAX_OPS as i64) as u64 {
+                    if *left == 0 {
+                        return;
+                    }
+                    *left -= 1;
                     variables.push((variable.text.clone(), at));
-                    used_weights(body, dims, variables, used);
+                    used_weights(body, dims, variables, used, left);
                     variables.pop();
                 }
             }
             Node::If { condition, then, otherwise } => {
                 let taken = dims.eval(condition, variables).is_ok_and(|value| value != 0);
-                used_weights(if taken { then } else { otherwise }, dims, variables, used);
+                used_weights(if taken { then } else { otherwise }, dims, variables, used, left);
             }
         }
     }

@@ -30,8 +30,16 @@ pub fn logical_shape(index: &Index, layout: &Layout, name: &str) -> Option<Logic
     match *squeezed {
         [rows, columns] => Some((vec![columns, rows], Some((rows, columns)))),
         // A low-rank pair of rank 1 has a single axis left: there is nothing to swap.
-        _ => Some((stored.iter().rev().copied().collect(), None)),
+        [] | [_] => Some((stored.iter().rev().copied().collect(), None)),
+        // More than a matrix: refused where it is used, see `is_transposable`.
+        _ => Some((stored.clone(), None)),
     }
+}
+
+/// Whether a weight can be read in this layout: only matrices and vectors can be transposed.
+pub fn is_transposable(index: &Index, layout: &Layout, name: &str) -> bool {
+    let swapped = layout.transposed.iter().any(|pattern| matches(&pattern.text, name));
+    !swapped || index.get(name).is_none_or(|info| squeeze(&info.shape).len() <= 2)
 }
 
 /// A shape without its axes of 1.

@@ -52,7 +52,7 @@ pub fn lay_out(model: &Model) -> WeightLayout {
         alignment: u64,
     }
     let alone = bound_alone(model);
-    let weights: Vec<Weight<'_>> = model
+    let mut weights: Vec<Weight<'_>> = model
         .values
         .iter()
         .filter_map(|(id, value)| match &value.origin {
@@ -68,6 +68,8 @@ pub fn lay_out(model: &Model) -> WeightLayout {
             _ => None,
         })
         .collect();
+    // By name, not by first use: branches that depend on the step's size may use the same weights in another order.
+    weights.sort_by(|a, b| (a.pattern, a.index).cmp(&(b.pattern, b.index)));
     let bytes = |weight: &Weight<'_>| weight.dtype.storage_bytes(weight.count).next_multiple_of(ELEMENT_ALIGNMENT);
     let is_packed = |weight: &Weight<'_>| bytes(weight) <= PACKED_BYTES;
     let mut layout = WeightLayout::default();
@@ -622,7 +624,10 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
         max_storage_buffers_per_dispatch: dispatches().map(|d| d.bindings.len() as u32).max().unwrap_or(0),
         min_storage_buffer_offset_alignment: RECORD_ALIGNMENT as u32,
         max_workgroups_per_dimension: dispatches().flat_map(|d| d.workgroups).max().unwrap_or(1),
-        max_invocations_per_workgroup: kernels().map(|k| k.workgroup_size.iter().product()).max().unwrap_or(1),
+        max_invocations_per_workgroup: kernels()
+            .map(|kernel| kernel.workgroup_size.iter().fold(1u32, |all, size| all.saturating_mul(*size)))
+            .max()
+            .unwrap_or(1),
         max_workgroup_size: [largest(0), largest(1), largest(2)],
         max_workgroup_storage_bytes: kernels().map(|kernel| kernel.workgroup_bytes).max().unwrap_or(0),
         subgroups,
