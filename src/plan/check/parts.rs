@@ -350,6 +350,11 @@ fn dispatch_parts(errors: &mut Errors<'_>, at: At, dispatch: &Dispatch) {
                 format!("{what}: expected a multiple of 4 of at most {most} bytes, found {}", slice.size_bytes);
             errors.push(Promise::P2, at, reason);
         }
+        if slice.size_bytes < binding.min_bytes {
+            let (least, found) = (binding.min_bytes, slice.size_bytes);
+            let reason = format!("{what}: expected at least the {least} bytes of its type, found {found}");
+            errors.push(Promise::P2, at, reason);
+        }
     }
 }
 

@@ -39,7 +39,8 @@ fn transition(buffer: BufferId, from: Usage, to: Usage) -> Transition {
 }
 
 fn kernel(label: &str, bindings: &[(&str, bool, bool)]) -> Kernel {
-    let binding = |&(label, reads, writes): &(&str, bool, bool)| Binding { label: label.to_owned(), writes, reads };
+    let binding =
+        |&(label, reads, writes): &(&str, bool, bool)| Binding { label: label.to_owned(), writes, reads, min_bytes: 0 };
     Kernel {
         label: label.to_owned(),
         wgsl: String::new(),
