@@ -24,6 +24,15 @@ pub(super) fn check(errors: &mut Errors<'_>) {
     if plan.version != PLAN_VERSION {
         errors.push(Promise::P1, PLAN, format!("expected version {PLAN_VERSION}, found {}", plan.version));
     }
+    // Levels follow each other only where a chain of commands does.
+    if plan.longest_chain as usize != plan.levels.len() {
+        let (levels, found) = (plan.levels.len(), plan.longest_chain);
+        errors.push(Promise::P1, PLAN, format!("expected a longest chain of its {levels} levels, found {found}"));
+    }
+    let alignment = plan.limits.min_storage_buffer_offset_alignment;
+    if !alignment.is_power_of_two() {
+        errors.push(Promise::P2, PLAN, format!("expected a power of two as offset alignment, found {alignment}"));
+    }
     weights(errors);
     state(errors);
     for (id, buffer) in plan.buffers.iter() {
