@@ -13,8 +13,9 @@ use crate::checkpoint::Index;
 use crate::graph::Graph;
 use crate::kernel::{KernelLib, reflect};
 use crate::model::{self, Model, Request};
-use crate::plan::check::{CheckError, check};
-use crate::plan::{CheckedPlan, lower};
+use crate::plan::check::{CheckError, Promise, check};
+use crate::plan::command::Kernel;
+use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
 
 /// What a model is compiled from.
@@ -124,8 +125,10 @@ pub enum PlanFileError {
     },
     /// Its plan breaks promises.
     Refused(Vec<CheckError>),
-    /// A kernel's text is not what the plan says of it.
+    /// A kernel's text is not what the plan says of it, or would run unguarded.
     Kernel {
+        /// The promise that would not hold.
+        promise: Promise,
         /// The kernel.
         kernel: String,
         /// What differs.
@@ -144,7 +147,7 @@ impl fmt::Display for PlanFileError {
                 f.write_str("its plan was refused")?;
                 errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
             }
-            Self::Kernel { kernel, reason } => write!(f, "P1 at kernel `{kernel}`: {reason}"),
+            Self::Kernel { promise, kernel, reason } => write!(f, "{promise} at kernel `{kernel}`: {reason}"),
         }
     }
 }
@@ -161,14 +164,34 @@ pub fn open_plan(text: &str, fingerprint: &str) -> Result<CheckedPlan, PlanFileE
     if file.model != fingerprint {
         return Err(PlanFileError::OtherModel { expected: file.model, found: fingerprint.to_owned() });
     }
-    for (_, kernel) in file.plan.kernels.iter() {
-        check_kernel(kernel).map_err(|reason| PlanFileError::Kernel { kernel: kernel.label.clone(), reason })?;
+    verify_plan(file.plan)
+}
+
+/// Verifies a plan that comes from outside the program: its promises, that every kernel's text does what the plan says
+/// it does, and that no kernel runs without guards.
+///
+/// # Errors
+/// If any of that does not hold.
+pub fn verify_plan(plan: Plan) -> Result<CheckedPlan, PlanFileError> {
+    for kernel in plan.kernels.values() {
+        let wrong = |promise| move |reason| PlanFileError::Kernel { promise, kernel: kernel.label.clone(), reason };
+        check_guards(kernel).map_err(wrong(Promise::P2))?;
+        check_kernel(kernel).map_err(wrong(Promise::P1))?;
     }
-    check(file.plan).map_err(PlanFileError::Refused)
+    check(plan).map_err(PlanFileError::Refused)
+}
+
+/// Whether a kernel stays within its bindings and sees no memory of others, whatever its text says.
+fn check_guards(kernel: &Kernel) -> Result<(), String> {
+    if kernel.runtime_checks && kernel.zero_workgroup_memory {
+        return Ok(());
+    }
+    Err("expected `runtime_checks` and `zero_workgroup_memory`, which only this program's own kernels may go without"
+        .to_owned())
 }
 
 /// Compares what a plan says of a kernel with what naga finds in its text.
-fn check_kernel(kernel: &crate::plan::command::Kernel) -> Result<(), String> {
+fn check_kernel(kernel: &Kernel) -> Result<(), String> {
     let found = reflect::reflect_text(&kernel.wgsl)?;
     let same = |what: &str, says: &dyn fmt::Debug, is: &dyn fmt::Debug| match format!("{says:?}") == format!("{is:?}") {
         true => Ok(()),
@@ -177,11 +200,16 @@ fn check_kernel(kernel: &crate::plan::command::Kernel) -> Result<(), String> {
     same("entry", &kernel.entry, &found.entry)?;
     same("workgroup size", &kernel.workgroup_size, &found.workgroup_size)?;
     same("workgroup bytes", &kernel.workgroup_bytes, &found.workgroup_bytes)?;
-    let says: Vec<(u32, bool)> = (0..).zip(kernel.bindings.iter().map(|binding| binding.writes)).collect();
-    let is: Vec<(u32, bool)> = found
-        .bindings
-        .iter()
-        .map(|binding| (binding.number, binding.declared_write || binding.access.writes))
-        .collect();
-    same("bindings that write", &says, &is)
+    // A declared write that never happens would let a plan count bytes as written that are not; the lowering declares
+    // none.
+    if let Some(binding) = found.bindings.iter().find(|binding| binding.declared_write && !binding.access.writes) {
+        return Err(format!("the text declares `{}` as written, and never writes it", binding.name));
+    }
+    let says = (0_u32..).zip(&kernel.bindings);
+    let says: Vec<_> =
+        says.map(|(number, binding)| (number, binding.reads, binding.writes, binding.min_bytes)).collect();
+    let is = found.bindings.iter();
+    let is: Vec<_> =
+        is.map(|binding| (binding.number, binding.access.reads, binding.access.writes, binding.min_bytes)).collect();
+    same("bindings (number, reads, writes, least bytes)", &says, &is)
 }

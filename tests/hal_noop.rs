@@ -7,10 +7,13 @@
 mod hal_plan;
 
 use graphc::base::arena::Arena;
+use graphc::base::dtype::DType;
 use graphc::exec::hal::{HalExecutor, HalOptions, HalSession};
 use graphc::exec::replay::Dropped;
-use graphc::exec::{ExecError, Executor, Inputs, PlanId, Session};
+use graphc::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use graphc::plan::command::KernelId;
+use graphc::plan::usage::Usage;
+use graphc::plan::weights::{StateBuffer, WeightPiece};
 use hal_plan::{INIT, ROW_COUNT, alternate, checked, inputs, open, plan};
 use wgpu_hal::Api;
 use wgpu_hal::api::{Noop, Vulkan};
@@ -139,6 +142,49 @@ fn foreign_plans_are_refused() {
 }
 
 #[test]
+fn layouts_that_would_be_written_out_of_bounds_are_refused() {
+    let (executor, checkpoint) = (noop(), hal_plan::checkpoint());
+    let opened = |layout: &_, state: &_| {
+        executor.open(&Weights { layout, checkpoint: &checkpoint }, state, &mut |_, _| ()).map(drop)
+    };
+    let refused = |layout: &_, state: &_, name: &str| {
+        let error = opened(layout, state).expect_err("refused");
+        assert!(matches!(&error, ExecError::OtherLayout { reason } if reason.contains(name)), "{error}");
+    };
+    let pieces: [fn(&mut WeightPiece); 7] = [
+        |piece| piece.tensor = "v".to_owned(),
+        |piece| piece.dtype = DType::U32,
+        |piece| piece.count -= 1,
+        |piece| piece.transpose = Some((2, piece.count)),
+        |piece| piece.buffer = 1,
+        |piece| piece.offset_bytes = 2,
+        |piece| piece.offset_bytes = u64::MAX - 3,
+    ];
+    let (weights, state) = (hal_plan::weight_layout(), hal_plan::state_layout());
+    for change in pieces {
+        let mut changed = weights.clone();
+        change(&mut changed.pieces[0]);
+        refused(&changed, &state, &format!("weight `{}`", changed.pieces[0].tensor));
+    }
+    let mut small = weights.clone();
+    small.buffers[0].size_bytes -= 4;
+    refused(&small, &state, "weight `w`");
+    let rows: [fn(&mut StateBuffer); 5] = [
+        |buffer| buffer.rows = 0,
+        |buffer| buffer.row_shape = vec![4, 0],
+        |buffer| buffer.rows = u64::MAX,
+        |buffer| buffer.rest = Usage::MAP_READ,
+        |buffer| buffer.rest = Usage::STORAGE_READ | Usage::STORAGE_WRITE,
+    ];
+    for change in rows {
+        let mut changed = state.clone();
+        change(&mut changed.buffers[0]);
+        refused(&weights, &changed, "state `s`");
+    }
+    opened(&weights, &state).expect("unchanged");
+}
+
+#[test]
 fn inputs_that_do_not_fit_submit_nothing() {
     let mut session = open(&noop()).expect("open");
     let plan = session.prepare(checked(plan(16))).expect("prepared");
@@ -186,6 +232,7 @@ fn an_unknown_device_is_told_with_those_there_are() {
 fn an_empty_plan_runs() {
     let mut empty = plan(16);
     empty.levels.clear();
+    empty.longest_chain = 0;
     empty.leave.clear();
     empty.inputs.clear();
     empty.outputs.clear();

@@ -78,4 +78,15 @@ fn a_changed_byte_that_matters_breaks_a_promise_by_name() {
     );
     let access = changed("var<storage, read_write> graphc_data2", "var<storage, read> graphc_data2");
     assert!(access.contains("kernel `embed.f16`"), "{access}");
+    assert!(changed("reads: true", "reads: false").contains("P1 at kernel `embed.f16`: the plan says bindings"));
+}
+
+#[test]
+fn no_file_switches_off_the_guards_of_a_kernel() {
+    let (plan, fingerprint) = plan();
+    let text = to_text(&plan, &fingerprint);
+    for guard in ["runtime_checks", "zero_workgroup_memory"] {
+        let refusal = refusal(&text, &fingerprint, &format!("{guard}: true"), &format!("{guard}: false"));
+        assert!(refusal.starts_with("P2 at kernel `embed.f16`: expected `runtime_checks`"), "{refusal}");
+    }
 }

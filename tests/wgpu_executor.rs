@@ -99,6 +99,7 @@ fn kernel(label: &str, globals: &str, body: &str, bindings: &[(&str, Access)]) -
         label: (*label).to_owned(),
         reads: *reads,
         writes: *writes,
+        min_bytes: 0,
     };
     Kernel {
         label: label.to_owned(),

@@ -9,7 +9,7 @@ use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::{Failure, Format, ModelArgs, files, input, print_result, rendered};
-use crate::compile::{CompileError, Compiled, Compiler};
+use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_plan};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::plan::file::{self, PlanFile};
@@ -117,8 +117,10 @@ fn read_plan(path: &str) -> Result<Option<PlanFile>, Failure> {
 
 /// Prints a plan from its file alone; what came before it is not in there.
 fn print_plan(file: &PlanFile, args: &CompileArgs) -> Result<(), Failure> {
-    let checked = crate::plan::check::check(file.plan.clone());
-    let plan = checked.map_err(|errors| Failure::from(CompileError::Refused(errors)))?;
+    let plan = verify_plan(file.plan.clone()).map_err(|error| match error {
+        PlanFileError::Refused(errors) => Failure::from(CompileError::Refused(errors)),
+        other => Failure::Diagnostics(format!("error: {other}\n")),
+    })?;
     match plan_text(&plan, args.emit.unwrap_or(Emit::Summary), args.format) {
         Some(text) => print_result(&text),
         None => {

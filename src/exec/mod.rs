@@ -17,7 +17,8 @@ use crate::base::role::{InputRole, OutputRole};
 use crate::checkpoint::Checkpoint;
 use crate::plan::CheckedPlan;
 use crate::plan::command::PlanInput;
-use crate::plan::weights::{StateLayout, WeightLayout, WeightPiece};
+use crate::plan::usage::Usage;
+use crate::plan::weights::{StateBuffer, StateLayout, WeightLayout, WeightPiece};
 use crate::tensor::Tensor;
 
 /// What went wrong outside the plan: the environment, or a call that does not fit the plan.
@@ -126,6 +127,50 @@ pub struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
+    /// Whether every piece is in the checkpoint as the layout says, and lies in its buffer. Layouts are plain data that
+    /// anybody can write; executors rest on this before they copy a byte.
+    ///
+    /// # Errors
+    /// The first piece of which it does not hold, with its tensor's name.
+    pub fn check(&self) -> Result<(), ExecError> {
+        self.layout.pieces.iter().try_for_each(|piece| {
+            self.check_piece(piece).map_err(|reason| {
+                let reason = format!("weight `{}`: {reason}", piece.tensor);
+                ExecError::OtherLayout { reason }
+            })
+        })
+    }
+
+    fn check_piece(&self, piece: &WeightPiece) -> Result<(), String> {
+        let (WeightPiece { dtype, count, offset_bytes, .. }, name) = (piece, self.checkpoint.name());
+        let found = self.checkpoint.index().get(&piece.tensor).zip(self.checkpoint.bytes(&piece.tensor));
+        let Some((info, bytes)) = found else { return Err(format!("`{name}` has no such tensor")) };
+        if info.dtype.as_ref() != Ok(dtype) {
+            return Err(format!("expected {dtype}, `{name}` has {:?}", info.dtype));
+        }
+        let size_bytes = bytes.len() as u64;
+        if count.checked_mul(dtype.size_bytes()) != Some(size_bytes) {
+            return Err(format!("expected {count} elements, `{name}` has {size_bytes} bytes"));
+        }
+        if let Some((rows, columns)) = piece.transpose
+            && rows.checked_mul(columns) != Some(*count)
+        {
+            return Err(format!("expected {count} elements to transpose, found {rows} x {columns}"));
+        }
+        let Some(buffer) = self.layout.buffers.get(piece.buffer as usize) else {
+            return Err(format!("expected a buffer below {}, found {}", self.layout.buffers.len(), piece.buffer));
+        };
+        // Uploads are padded to whole words.
+        let end = size_bytes.checked_next_multiple_of(4).and_then(|size_bytes| offset_bytes.checked_add(size_bytes));
+        if !offset_bytes.is_multiple_of(4) || end.is_none_or(|end| end > buffer.size_bytes) {
+            let room = buffer.size_bytes;
+            return Err(format!(
+                "expected {size_bytes} bytes from a multiple of 4 within {room}, found them from {offset_bytes}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Every piece with its bytes, in the layout's order: borrowed from the checkpoint, but for the few that are
     /// transposed.
     pub fn pieces(&self) -> impl Iterator<Item = (&'a WeightPiece, Cow<'a, [u8]>)> {
@@ -140,6 +185,29 @@ impl<'a> Weights<'a> {
             }
         })
     }
+}
+
+/// Whether every state buffer can exist, and rests in a usage that commands of a device may leave it in.
+pub(crate) fn check_state(layout: &StateLayout) -> Result<(), ExecError> {
+    let in_steps = Usage::COPY_SRC.union(Usage::COPY_DST).union(Usage::STORAGE_READ).union(Usage::STORAGE_WRITE);
+    let wrong = |buffer: &StateBuffer| {
+        let axes = buffer.row_shape.iter().chain([&buffer.rows]);
+        // With room for rounding every row up to whole words.
+        let room = axes.fold(Some(8_u64), |product, axis| product?.checked_mul(*axis));
+        if room.is_none_or(|room| room == 0) {
+            return Some(format!(
+                "expected rows of a size that exists, found {} of {:?}",
+                buffer.rows, buffer.row_shape
+            ));
+        }
+        let rest = buffer.rest;
+        let rests_well = rest.is_legal() && in_steps.contains(rest);
+        (!rests_well).then(|| format!("expected a rest in a usage of steps, found {rest} ({:#x})", rest.bits()))
+    };
+    let found = layout.buffers.iter().find_map(|buffer| Some((buffer, wrong(buffer)?)));
+    found.map_or(Ok(()), |(buffer, reason)| {
+        Err(ExecError::OtherLayout { reason: format!("state `{}`: {reason}", buffer.label) })
+    })
 }
 
 /// `[rows, columns]` as `[columns, rows]`.
@@ -169,7 +237,7 @@ pub trait Executor {
     /// Creates the buffers of weights and state, uploads the weights, sets the state to its initial values.
     ///
     /// # Errors
-    /// When the device is out of memory or lost.
+    /// When a layout does not fit the checkpoint or itself, or the device is out of memory or lost.
     fn open(
         &self,
         weights: &Weights<'_>,

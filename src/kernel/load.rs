@@ -198,7 +198,7 @@ impl<'a> Loader<'a> {
         }
         let lines = self.splice(path).map_err(|diagnostic| vec![diagnostic])?;
         let words: Vec<&str> = lines.iter().flat_map(|line| words(&line.text)).collect();
-        let needs_subgroups = words.iter().any(|word| word.starts_with("subgroup") || *word == "num_subgroups");
+        let needs_subgroups = words.iter().any(|word| word.starts_with("subgroup") || SUBGROUP_WORDS.contains(word));
         let uses = ports.iter().map(|port| port_use(&words, &port.name.text)).collect();
         let overrides = overrides(&lines);
         let mut template =
@@ -457,6 +457,9 @@ fn port_use(words: &[&str], port: &str) -> PortUse {
     let stores = widths("store").into_iter().filter(|width| *width <= 4).collect();
     PortUse { loads: widths("load"), stores, own: None, access: Access::default() }
 }
+
+/// Names of WGSL that need subgroups and do not begin with the word.
+const SUBGROUP_WORDS: [&str; 5] = ["num_subgroups", "quadBroadcast", "quadSwapX", "quadSwapY", "quadSwapDiagonal"];
 
 /// The `override` declarations of a text, one a line.
 fn overrides(lines: &[Line]) -> Vec<Override> {

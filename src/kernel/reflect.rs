@@ -34,6 +34,8 @@ pub struct ReflectedBinding {
     pub access: Access,
     /// Whether it is declared `read_write`.
     pub declared_write: bool,
+    /// Bytes that its type has at least: with one element where the last array has no length.
+    pub min_bytes: u64,
 }
 
 /// Parses and validates a composed text.
@@ -65,6 +67,9 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
         let found = format!("expected one compute entry point, found {}", module.entry_points.len());
         return Err(Diagnostic::error(fallback, found));
     };
+    if let Some((span, message, label)) = unsupported(&module) {
+        return Err(diagnostic(composed, &text, fallback, &message, vec![(span.to_range(), label.to_owned())]));
+    }
     let mut layouter = naga::proc::Layouter::default();
     let _ = layouter.update(module.to_ctx());
     let mut reflection = Reflection {
@@ -78,22 +83,44 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
         let used = uses[handle];
         match (variable.space, &variable.binding) {
             (naga::AddressSpace::WorkGroup, _) if !used.is_empty() => {
-                reflection.workgroup_bytes += layouter[variable.ty].size.next_multiple_of(16);
+                let size_bytes = layouter[variable.ty].size.checked_next_multiple_of(16).unwrap_or(u32::MAX);
+                reflection.workgroup_bytes = reflection.workgroup_bytes.saturating_add(size_bytes);
             }
-            (naga::AddressSpace::Storage { access }, Some(binding)) => reflection.bindings.push(ReflectedBinding {
-                name: variable.name.clone().unwrap_or_default(),
-                number: binding.binding,
-                access: Access {
-                    reads: used.intersects(GlobalUse::READ | GlobalUse::ATOMIC),
-                    writes: used.intersects(GlobalUse::WRITE | GlobalUse::ATOMIC),
-                },
-                declared_write: access.contains(naga::StorageAccess::STORE),
-            }),
+            (naga::AddressSpace::Storage { access }, Some(binding)) => {
+                reflection.bindings.push(ReflectedBinding {
+                    name: variable.name.clone().unwrap_or_default(),
+                    number: binding.binding,
+                    access: Access {
+                        reads: used.intersects(GlobalUse::READ | GlobalUse::ATOMIC),
+                        writes: used.intersects(GlobalUse::WRITE | GlobalUse::ATOMIC),
+                    },
+                    declared_write: access.contains(naga::StorageAccess::STORE),
+                    min_bytes: u64::from(layouter[variable.ty].size),
+                });
+            }
             _ => {}
         }
     }
     reflection.bindings.sort_by_key(|binding| binding.number);
     Ok(reflection)
+}
+
+/// What naga accepts and plans have no words for: its place, what is said of it and beside it.
+fn unsupported(module: &naga::Module) -> Option<(naga::Span, String, &'static str)> {
+    if let Some((handle, constant)) = module.overrides.iter().next() {
+        let message = format!("`{}` is an override without a value", constant.name.as_deref().unwrap_or("?"));
+        let label = "expected `override NAME: TYPE`, one a line; `@id` attributes are not supported";
+        return Some((module.overrides.get_span(handle), message, label));
+    }
+    module.global_variables.iter().find_map(|(handle, variable)| {
+        let group = variable.binding?.group;
+        if group == 0 && matches!(variable.space, naga::AddressSpace::Storage { .. }) {
+            return None;
+        }
+        let (name, space) = (variable.name.as_deref().unwrap_or("?"), variable.space);
+        let message = format!("`{name}` is bound as {space:?} in group {group}, expected storage in group 0");
+        Some((module.global_variables.get_span(handle), message, ""))
+    })
 }
 
 /// Parses and validates a complete text whose author is not at hand, such as a plan file's.
@@ -108,7 +135,7 @@ pub fn reflect_text(text: &str) -> Result<Reflection, String> {
 
 /// What kernels may use: WebGPU's own set and subgroups, which is what executors turn on. Halves are unpacked into f32.
 fn capabilities() -> Capabilities {
-    Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32
 }
 
 /// naga's complaint, moved from the composed text to the files it came from.
@@ -148,4 +175,60 @@ fn original(composed: &Composed, text: &str, range: std::ops::Range<usize>) -> O
     let start = origin.offset as usize + column.min(line_end);
     let end = origin.offset as usize + (column + range.len()).min(line_end);
     Some(Span::new(origin.source, start..end.max(start)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIN: &str = "@compute @workgroup_size(1) fn main() { y[0] = 1.0; }";
+
+    fn refusal(text: &str) -> String {
+        reflect_text(text).expect_err("refused")
+    }
+
+    #[test]
+    fn bindings_are_storage_in_group_0() {
+        let uniform = format!(
+            "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+            @group(0) @binding(1) var<uniform> u: vec4<f32>; {MAIN}"
+        );
+        assert_eq!(refusal(&uniform), "`u` is bound as Uniform in group 0, expected storage in group 0");
+        let group = format!("@group(1) @binding(0) var<storage, read_write> y: array<f32>; {MAIN}");
+        assert!(refusal(&group).ends_with("in group 1, expected storage in group 0"));
+    }
+
+    #[test]
+    fn bindings_have_a_least_size() {
+        let text = "struct S { a: vec4<f32>, v: array<vec2<f32>> }
+            @group(0) @binding(0) var<storage, read> x: array<f32, 4000000>;
+            @group(0) @binding(1) var<storage, read> z: S;
+            @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+            @compute @workgroup_size(1) fn main() { y[0] = x[0] + z.v[0].x; }";
+        let found = reflect_text(text).expect("valid").bindings;
+        let sizes: Vec<u64> = found.iter().map(|binding| binding.min_bytes).collect();
+        // A struct is rounded up to the alignment of its widest member.
+        assert_eq!(sizes, [16_000_000, 32, 4]);
+    }
+
+    #[test]
+    fn overrides_are_written_out() {
+        let text = format!(
+            "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+            @id(1) override C: u32 = 4u; {MAIN}"
+        );
+        assert_eq!(refusal(&text), "`C` is an override without a value");
+    }
+
+    #[test]
+    fn workgroup_memory_beyond_all_numbers_does_not_overflow() {
+        let text = "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+            var<workgroup> a: array<f32, 500000000>;
+            var<workgroup> b: array<f32, 500000000>;
+            var<workgroup> c: array<f32, 500000000>;
+            @compute @workgroup_size(1) fn main() { y[0] = a[0] + b[0] + c[0]; }";
+        if let Ok(found) = reflect_text(text) {
+            assert_eq!(found.workgroup_bytes, u32::MAX);
+        }
+    }
 }

@@ -133,6 +133,9 @@ pub struct Binding {
     pub writes: bool,
     /// `true` if the kernel reads through it.
     pub reads: bool,
+    /// Bytes that must be bound at least, by the type in the text; index checks do not know how much is bound to an
+    /// array of fixed length.
+    pub min_bytes: u64,
 }
 
 impl Binding {

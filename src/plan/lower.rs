@@ -426,7 +426,7 @@ impl<'a> Lowering<'a> {
             let place = self.places[value.index()].expect("every bound value has a place");
             let access = arg.access;
             let writes = used.own.map_or(access.writes, |own| own.declared_write);
-            let binding = || Binding { label: arg.port.clone(), writes, reads: access.reads };
+            let binding = || Binding { label: arg.port.clone(), writes, reads: access.reads, min_bytes: 0 };
             let mut parts = Vec::new();
             match (used.own, place.record) {
                 (Some(own), _) => {
@@ -486,11 +486,16 @@ impl<'a> Lowering<'a> {
         pieces
     }
 
-    fn kernel(&self, op: &Op, composed: &Composed, bindings: Vec<Binding>) -> Result<Kernel, Diagnostic> {
+    fn kernel(&self, op: &Op, composed: &Composed, mut bindings: Vec<Binding>) -> Result<Kernel, Diagnostic> {
         let template = &self.model.templates[op.template];
         let reflection = reflect(composed, op.span)?;
         for (found, expected) in reflection.bindings.iter().zip(&bindings) {
             assert_eq!(found.access.writes, expected.writes, "{}: `{}`", op.label, expected.label);
+        }
+        for found in &reflection.bindings {
+            if let Some(binding) = bindings.get_mut(found.number as usize) {
+                binding.min_bytes = found.min_bytes;
+            }
         }
         let mut formats: Vec<DType> = op
             .args

@@ -109,7 +109,12 @@ fn kernels() -> Arena<Kernel> {
         entry: "main".to_owned(),
         bindings: bindings
             .iter()
-            .map(|(label, reads, writes)| Binding { label: (*label).to_owned(), writes: *writes, reads: *reads })
+            .map(|(label, reads, writes)| Binding {
+                label: (*label).to_owned(),
+                writes: *writes,
+                reads: *reads,
+                min_bytes: 0,
+            })
             .collect(),
         workgroup_size: [4, 1, 1],
         workgroup_bytes,

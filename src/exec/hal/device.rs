@@ -381,7 +381,7 @@ fn group_layout<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLa
             ty: wgt::BindingType::Buffer {
                 ty: wgt::BufferBindingType::Storage { read_only: !binding.writes },
                 has_dynamic_offset: false,
-                min_binding_size: None,
+                min_binding_size: NonZeroU64::new(binding.min_bytes),
             },
             count: None,
         })

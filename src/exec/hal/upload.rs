@@ -136,7 +136,7 @@ impl<A: Api> Chunk<A> {
             unsafe { encoder.transition_buffers(staged) };
             for piece in pieces {
                 let regions = std::iter::once(region(piece.from_offset_bytes, piece.to_offset_bytes, piece.size_bytes));
-                // SAFETY: the source range was written by `put`; a layout's pieces lie in their buffers (P2) and apart,
+                // SAFETY: the source range was written by `put`; pieces lie in their buffers (`Weights::check`), apart,
                 // so that nothing need stand between two of them.
                 unsafe { encoder.copy_buffer_to_buffer(staging.raw(), piece.to.raw(), regions) };
             }

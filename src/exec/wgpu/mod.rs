@@ -18,7 +18,7 @@ use ::wgpu::{Adapter, AdapterInfo, Backends, DeviceType, Features, InstanceDescr
 
 use crate::base::limits::Limits;
 use crate::exec::wgpu::gpu::{Gpu, Upload};
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_state};
 use crate::plan::weights::StateLayout;
 
 pub use crate::exec::wgpu::session::WgpuSession;
@@ -90,6 +90,8 @@ impl Executor for WgpuExecutor {
         state: &StateLayout,
         progress: Progress<'_>,
     ) -> Result<WgpuSession, ExecError> {
+        weights.check()?;
+        check_state(state)?;
         let sizes = weights.layout.buffers.iter().map(|buffer| (&buffer.label, buffer.size_bytes));
         let sizes = sizes.chain(state.buffers.iter().map(|buffer| (&buffer.label, buffer.size_bytes())));
         let offered = self.info.limits.max_buffer_bytes;

@@ -115,7 +115,8 @@ struct PipelineKey {
     entry: String,
     zero_workgroup_memory: bool,
     runtime_checks: bool,
-    writes: Vec<bool>,
+    /// Of each binding: whether it is written, and its least bytes.
+    bindings: Vec<(bool, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,7 +132,7 @@ impl PipelineCache {
             entry: kernel.entry.clone(),
             zero_workgroup_memory: kernel.zero_workgroup_memory,
             runtime_checks: kernel.runtime_checks,
-            writes: kernel.bindings.iter().map(|binding| binding.writes).collect(),
+            bindings: kernel.bindings.iter().map(|binding| (binding.writes, binding.min_bytes)).collect(),
         };
         if let Some(pipeline) = self.made.get(&key) {
             return Ok(pipeline.clone());
@@ -153,7 +154,7 @@ fn make_pipeline(gpu: &Gpu, kernel: &Kernel) -> Pipeline {
             ty: BindingType::Buffer {
                 ty: BufferBindingType::Storage { read_only: !port.writes },
                 has_dynamic_offset: false,
-                min_binding_size: None,
+                min_binding_size: BufferSize::new(port.min_bytes),
             },
             count: None,
         })

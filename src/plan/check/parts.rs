@@ -24,6 +24,15 @@ pub(super) fn check(errors: &mut Errors<'_>) {
     if plan.version != PLAN_VERSION {
         errors.push(Promise::P1, PLAN, format!("expected version {PLAN_VERSION}, found {}", plan.version));
     }
+    // Levels follow each other only where a chain of commands does.
+    if plan.longest_chain as usize != plan.levels.len() {
+        let (levels, found) = (plan.levels.len(), plan.longest_chain);
+        errors.push(Promise::P1, PLAN, format!("expected a longest chain of its {levels} levels, found {found}"));
+    }
+    let alignment = plan.limits.min_storage_buffer_offset_alignment;
+    if !alignment.is_power_of_two() {
+        errors.push(Promise::P2, PLAN, format!("expected a power of two as offset alignment, found {alignment}"));
+    }
     weights(errors);
     state(errors);
     for (id, buffer) in plan.buffers.iter() {
@@ -348,6 +357,11 @@ fn dispatch_parts(errors: &mut Errors<'_>, at: At, dispatch: &Dispatch) {
         if !slice.size_bytes.is_multiple_of(4) || slice.size_bytes > most {
             let reason =
                 format!("{what}: expected a multiple of 4 of at most {most} bytes, found {}", slice.size_bytes);
+            errors.push(Promise::P2, at, reason);
+        }
+        if slice.size_bytes < binding.min_bytes {
+            let (least, found) = (binding.min_bytes, slice.size_bytes);
+            let reason = format!("{what}: expected at least the {least} bytes of its type, found {found}");
             errors.push(Promise::P2, at, reason);
         }
     }

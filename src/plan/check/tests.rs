@@ -39,7 +39,8 @@ fn transition(buffer: BufferId, from: Usage, to: Usage) -> Transition {
 }
 
 fn kernel(label: &str, bindings: &[(&str, bool, bool)]) -> Kernel {
-    let binding = |&(label, reads, writes): &(&str, bool, bool)| Binding { label: label.to_owned(), writes, reads };
+    let binding =
+        |&(label, reads, writes): &(&str, bool, bool)| Binding { label: label.to_owned(), writes, reads, min_bytes: 0 };
     Kernel {
         label: label.to_owned(),
         wgsl: String::new(),
@@ -233,6 +234,7 @@ fn accepts_an_empty_plan() {
     let mut plan = good();
     (plan.buffers, plan.kernels) = (Arena::new(), Arena::new());
     (plan.levels, plan.leave, plan.inputs, plan.outputs, plan.values) = Default::default();
+    plan.longest_chain = 0;
     assert_eq!(report(plan), "");
 }
 
@@ -250,12 +252,34 @@ fn accepts_a_slot_shared_over_time() {
     });
     plan.leave[1].from = CS;
     plan.values.push(value("z", H, 4, 5));
+    plan.longest_chain = 6;
     assert_eq!(report(plan), "");
 }
 
 #[test]
 fn p1_version() {
     refused!(|plan| plan.version = 7, "P1 at plan: expected version 1, found 7");
+}
+
+#[test]
+fn p1_longest_chain() {
+    refused!(|plan| plan.longest_chain = 5, "P1 at plan: expected a longest chain of its 4 levels, found 5");
+}
+
+#[test]
+fn p2_offset_alignment() {
+    for alignment in [0, 48] {
+        let found = broken(|plan| plan.limits.min_storage_buffer_offset_alignment = alignment);
+        assert_eq!(found, format!("P2 at plan: expected a power of two as offset alignment, found {alignment}\n"));
+    }
+}
+
+#[test]
+fn p2_bindings_of_fixed_size() {
+    refused!(
+        |plan| plan.kernels[KernelId::new(2)].bindings[1].min_bytes = 16_000_000,
+        "P2 at level 2, `update`: binding 1: expected at least the 16000000 bytes of its type, found 64",
+    );
 }
 
 #[test]
@@ -893,5 +917,6 @@ fn large_plans_take_no_time_to_speak_of() {
         plan.values.push(value("v", H, number, number));
     }
     plan.values[0].last_level = 1;
+    plan.longest_chain = 20_000;
     assert_eq!(report(plan), "");
 }
