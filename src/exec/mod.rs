@@ -191,9 +191,9 @@ impl<'a> Weights<'a> {
 pub(crate) fn check_state(layout: &StateLayout) -> Result<(), ExecError> {
     let in_steps = Usage::COPY_SRC.union(Usage::COPY_DST).union(Usage::STORAGE_READ).union(Usage::STORAGE_WRITE);
     let wrong = |buffer: &StateBuffer| {
-        let axes = buffer.row_shape.iter().chain([&buffer.rows]);
+        let mut axes = buffer.row_shape.iter().chain([&buffer.rows]);
         // With room for rounding every row up to whole words.
-        let room = axes.fold(Some(8_u64), |product, axis| product?.checked_mul(*axis));
+        let room = axes.try_fold(8_u64, |product, axis| product.checked_mul(*axis));
         if room.is_none_or(|room| room == 0) {
             return Some(format!(
                 "expected rows of a size that exists, found {} of {:?}",
