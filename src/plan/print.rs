@@ -113,8 +113,8 @@ pub fn memory(plan: &Plan) -> String {
         );
         let _ = writeln!(
             out,
-            "the bound is level {}, with {} bytes of values; the gap is widest at level {}, whose {} bytes lie in slots \
-             of {}",
+            "the bound is level {}, with {} bytes of values; the gap is widest at level {}, whose {} bytes lie in \
+             slots of {}",
             peak.level, peak.values, waste.level, waste.values, waste.slots
         );
     }
