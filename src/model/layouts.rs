@@ -63,7 +63,7 @@ fn misfit(
 
 /// Names of all weights that the graph uses for this checkpoint.
 ///
-/// `left` counts down nodes and rounds of loops: past the bound the graph is refused anyway, by [`build`](super::build).
+/// `left` counts down nodes and rounds of loops: past the bound the graph is refused anyway, when it is built.
 fn used_weights(
     nodes: &[Node],
     dims: &Dims<'_>,
