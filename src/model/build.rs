@@ -4,6 +4,8 @@
 //! that can be found in one go: what a broken op would have defined counts as known, so that one mistake is reported
 //! once. Never reads a weight's bytes, never orders ops.
 
+mod outside;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::arena::Arena;
@@ -170,123 +172,6 @@ impl<'a> Builder<'a> {
 
     fn ok<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
         result.map_err(|diagnostic| self.report(diagnostic)).ok()
-    }
-
-    /// Defines the values of inputs and states.
-    fn declare(&mut self) {
-        for input in &self.graph.inputs {
-            let shape: Option<Vec<u64>> = input.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
-            let path = format!("in.{}", input.name.text);
-            let Some(shape) = shape else {
-                self.names.insert(path, None);
-                continue;
-            };
-            self.check_input(input, &shape);
-            if !self.fits(&shape, &path, input.name.span) {
-                self.names.insert(path, None);
-                continue;
-            }
-            let origin = Origin::Input { input: self.model.inputs.len() as u32 };
-            let value = self.model.values.push(Value { path: path.clone(), dtype: DType::U32, shape, origin });
-            self.names.insert(path.clone(), Some(value));
-            self.paths.insert(path, value);
-            self.defined.insert(value, input.name.span);
-            self.model.inputs.push(InputTensor { name: input.name.text.clone(), role: input.role, value });
-        }
-        for state in &self.graph.state {
-            self.declare_state(state);
-        }
-    }
-
-    /// A state's rows are whole words, so that a host can move one by itself; and its name is its own.
-    fn check_state(&mut self, state: &State, shape: Option<&[u64]>) {
-        let name = &state.name;
-        let row_bytes = shape.map(|shape| {
-            let count = shape.iter().skip(1).fold(1u64, |count, extent| count.saturating_mul(*extent));
-            count.saturating_mul(state.dtype.size_bytes())
-        });
-        if row_bytes.is_some_and(|bytes| bytes % 4 != 0) {
-            let message = format!("a sequence's part of state `{}` is no whole number of 32-bit words", name.text);
-            self.report(
-                Diagnostic::error(name.span, message).note("halves are stored in pairs; use f32 or an even size"),
-            );
-        }
-        if state.dtype == DType::U32 {
-            let message = format!("state `{}` is u32, expected f32, f16 or bf16", name.text);
-            self.report(Diagnostic::error(name.span, message));
-        }
-        if name.text.is_empty() || name.text.contains(['.', '{', '}', '#']) {
-            let message = format!("`{}` is no name for a state: dots tell layers apart", name.text);
-            self.report(Diagnostic::error(name.span, message));
-        }
-    }
-
-    /// What the host fills has the shape that its role says.
-    fn check_input(&mut self, input: &Input, shape: &[u64]) {
-        let step = self.request.shape;
-        let expected = u64::from(match input.role {
-            InputRole::TokenIds => step.tokens,
-            InputRole::SequenceOffsets => step.sequences + 1,
-            InputRole::StateRows => step.sequences,
-            InputRole::OutputRows => step.rows,
-        });
-        if *shape != [expected] {
-            let message = format!("input `{}` has shape {shape:?}, role `{}`", input.name.text, input.role);
-            self.report(
-                Diagnostic::error(input.name.span, message).note(format!("expected [{expected}] in this step")),
-            );
-        }
-    }
-
-    /// What the host reads as logits is a row of floats for every wanted token.
-    fn check_logits(&mut self, output: &Output, value: ValueId) {
-        let (dtype, shape) = (self.model.values[value].dtype, self.model.values[value].shape.clone());
-        let rows = u64::from(self.request.shape.rows);
-        if output.role == OutputRole::Logits && (dtype != DType::F32 || shape.len() != 2 || shape[0] != rows) {
-            let message = format!("output `{}` is {dtype}{shape:?}, which are no logits", output.name.text);
-            let note = format!("expected f32[{rows}, …]: a row for every output row of the step");
-            self.report(Diagnostic::error(output.name.span, message).note(note));
-        }
-    }
-
-    /// Defines the values of a state, one or one per layer. Where something is wrong with it, its names are known all
-    /// the same.
-    fn declare_state(&mut self, state: &State) {
-        let count = match &state.per {
-            Some(per) => self.ok(self.dims.extent(per, &[])).unwrap_or(0),
-            None => 1,
-        };
-        if count > MAX_OPS as u64 {
-            let message = format!("state `{}` has {count} tensors, more than {MAX_OPS}", state.name.text);
-            return self.report(Diagnostic::error(state.name.span, message));
-        }
-        let shape: Option<Vec<u64>> = state.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
-        let first = shape.as_ref().map(|shape| shape.first().copied());
-        let capacity = u64::from(self.request.shape.capacity);
-        if first.is_some_and(|first| first != Some(capacity)) {
-            let message = format!("the first axis of state `{}` is not the sequences of the session", state.name.text);
-            self.report(Diagnostic::error(state.name.span, message).note("expected a dim of kind `Capacity` there"));
-        }
-        self.check_state(state, shape.as_deref());
-        let what = format!("state `{}`", state.name.text);
-        let shape = shape.filter(|shape| self.fits(shape, &what, state.name.span));
-        for at in 0..count {
-            let suffix = if state.per.is_some() { format!(".{at}") } else { String::new() };
-            let path = format!("{}{suffix}", state.name.text);
-            let name = format!("state.{path}");
-            let Some(shape) = &shape else {
-                self.names.insert(name, None);
-                continue;
-            };
-            let origin = Origin::State { state: self.model.state.len() as u32 };
-            let value = Value { path: name.clone(), dtype: state.dtype, shape: shape.clone(), origin };
-            let value = self.model.values.push(value);
-            self.names.insert(name.clone(), Some(value));
-            self.paths.insert(name, value);
-            self.defined.insert(value, state.name.span);
-            let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init };
-            self.model.state.push(tensor);
-        }
     }
 
     fn nodes(&mut self, nodes: &'a [Node]) {
@@ -822,46 +707,6 @@ impl<'a> Builder<'a> {
             span: expr.span,
         });
         Some(())
-    }
-
-    fn outputs(&mut self) {
-        for output in &self.graph.outputs {
-            if let Some(value) = self.resolve(&output.name) {
-                if matches!(self.model.values[value].origin, Origin::Weight { .. } | Origin::Input { .. }) {
-                    let message = format!("output `{}` is a weight or an input, expected a value", output.name.text);
-                    self.report(Diagnostic::error(output.name.span, message));
-                }
-                self.check_logits(output, value);
-                self.used.insert(value);
-                self.model.outputs.push(OutputTensor { name: output.name.text.clone(), role: output.role, value });
-            }
-        }
-        for (at, path) in self.request.keep.iter().enumerate() {
-            // What is an output already, or named twice, is there once.
-            let is_output = self.model.outputs.iter().any(|output| output.name == *path);
-            if is_output || self.request.keep[..at].contains(path) {
-                continue;
-            }
-            match self.paths.get(path) {
-                Some(value)
-                    if matches!(self.model.values[*value].origin, Origin::Input { .. } | Origin::Weight { .. }) =>
-                {
-                    let message = format!("`{path}` is a weight or an input: the host has it already");
-                    self.report(Diagnostic::placeless(message));
-                }
-                Some(value) => {
-                    self.used.insert(*value);
-                    let (name, value) = (path.clone(), *value);
-                    self.model.outputs.push(OutputTensor { name, role: OutputRole::Kept, value });
-                }
-                None if self.diagnostics.is_empty() => {
-                    let diagnostic = Diagnostic::placeless(format!("there is no value `{path}` to keep"))
-                        .suggest(path, self.paths.keys().map(String::as_str));
-                    self.report(diagnostic);
-                }
-                None => {}
-            }
-        }
     }
 
     fn finish(mut self) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
