@@ -1,7 +1,7 @@
 //! What a graph shares with the world outside: inputs, states and outputs.
 //!
-//! Gets the graph's declarations, defines the values of inputs and states and names those of outputs. What holds then: each has
-//! the shape that its role promises the host. Never looks at an op.
+//! Gets the graph's declarations, defines the values of inputs and states and names those of outputs. What holds then:
+//! each has the shape that its role promises the host. Never looks at an op.
 
 use super::*;
 
