@@ -89,7 +89,7 @@ fn files_of_prompts_that_cannot_be_run_are_refused() {
         "{\"n\": 1}\n{\"tokens\": [256]}",
         &[],
         1,
-        &["line 1: expected either", "line 2: token 256 (number 1, from 0)"],
+        &["line 1: expected either", "line 2: token 256 (number 0, from 0)"],
     );
     let model = synth();
     refused("words", &["--weights", text(&model)], 1, &["line 1: the model has 322 tokens and no known tokenizer"]);

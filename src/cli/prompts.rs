@@ -16,8 +16,10 @@ pub(super) struct Defaults {
     /// How many tokens to generate.
     pub count: u32,
     pub seed: u64,
-    /// The token before every prompt.
+    /// The token before every text.
     pub start: Option<u32>,
+    /// The token before every list of tokens.
+    pub start_of_tokens: Option<u32>,
     /// Size of the vocabulary, if it is known.
     pub vocabulary: Option<u64>,
 }
@@ -88,7 +90,8 @@ pub(super) fn tokenize(text: &str, vocabulary: Option<u64>) -> Result<Vec<u32>, 
 }
 
 fn prompt(line: Line, defaults: &Defaults) -> Result<Prompt, String> {
-    let mut tokens = Vec::from_iter(defaults.start);
+    let start = if line.tokens.is_some() { defaults.start_of_tokens } else { defaults.start };
+    let mut tokens = Vec::from_iter(start);
     match (line.prompt, line.tokens) {
         (Some(text), None) => tokens.extend(tokenize(&text, defaults.vocabulary)?),
         (None, Some(given)) => tokens.extend(given),
@@ -151,7 +154,8 @@ impl<'l> Printer<'l> {
 mod tests {
     use super::*;
 
-    const DEFAULTS: Defaults = Defaults { count: 7, seed: 1, start: Some(0), vocabulary: Some(256) };
+    const DEFAULTS: Defaults =
+        Defaults { count: 7, seed: 1, start: Some(0), start_of_tokens: None, vocabulary: Some(256) };
 
     fn read(text: &str) -> Result<List, String> {
         parse("p", text, &DEFAULTS).map_err(|failure| match failure {
@@ -177,7 +181,7 @@ mod tests {
     fn json_lines_are_answered_in_kind() {
         let list =
             read("{\"prompt\": \"a\\nb\"}\n{\"tokens\": [5], \"n\": 2, \"id\": \"x\", \"seed\": 9}\n").expect("two");
-        assert_eq!(list.prompts, [prompt(&[0, 97, 10, 98], 7, 1), prompt(&[0, 5], 2, 9)]);
+        assert_eq!(list.prompts, [prompt(&[0, 97, 10, 98], 7, 1), prompt(&[5], 2, 9)]);
         assert_eq!(Printer::new(&list, true).entry(0, &[34, 10]), "{\"id\":1,\"text\":\"\\\"\\n\"}\n");
         assert_eq!(Printer::new(&list, false).entry(1, &[3, 4]), "{\"id\":\"x\",\"tokens\":[3,4]}\n");
     }
@@ -188,7 +192,7 @@ mod tests {
             read("{\"prompt\": \"a\"}\n{}\n{\"tokens\": [1, 256]}\n{\"promt\": \"a\"}\n[").err().expect("wrong");
         for part in [
             "`p`, line 2: expected either `prompt` or `tokens`\n",
-            "`p`, line 3: token 256 (number 2, from 0) is not in the vocabulary of 256\n",
+            "`p`, line 3: token 256 (number 1, from 0) is not in the vocabulary of 256\n",
             "`p`, line 4: unknown field `promt`",
             "`p`, line 5: ",
         ] {

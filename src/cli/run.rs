@@ -97,7 +97,8 @@ pub(super) struct RunArgs {
     /// Print token ids instead of text
     #[arg(long)]
     print_tokens: bool,
-    /// Feed this token before the prompt [default: 0 for the built-in model without `--state-in`, none otherwise]
+    /// Feed this token before the prompt [default: 0 before a text for the built-in model without `--state-in`, none
+    /// otherwise]
     #[arg(long, value_name = "ID")]
     start_token: Option<u32>,
     /// Stop when this token is generated [default: 0 for the built-in model, none otherwise]
@@ -182,7 +183,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     }
 }
 
-/// The token that is fed before every prompt.
+/// The token that is fed before every text. A list of tokens is taken as it is, unless a start token is asked for.
 fn start_token(args: &RunArgs, input: &Input) -> Option<u32> {
     args.start_token.or((input.is_demo && args.state_in.is_none()).then_some(DEMO_TEXT_BOUNDARY))
 }
@@ -194,7 +195,8 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
         (_, Some(path)) => Some(files::read_text(path, "a prompt", MAX_PROMPT_BYTES)?),
         _ => None,
     };
-    let mut tokens = Vec::from_iter(start_token(args, input));
+    let start = if args.tokens.is_some() { args.start_token } else { start_token(args, input) };
+    let mut tokens = Vec::from_iter(start);
     if let Some(text) = text {
         let wrong = |message| Failure::Diagnostics(format!("error: {message}\n"));
         tokens.extend(prompts::tokenize(&text, vocabulary(input)).map_err(wrong)?);
@@ -213,7 +215,8 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
 fn prompts(args: &RunArgs, input: &Input, path: &Path) -> Result<List, Failure> {
     let text = files::read_text(path, "prompts", MAX_PROMPT_BYTES)?;
     let (count, seed, start) = (args.n, args.seed, start_token(args, input));
-    let defaults = Defaults { count, seed, start, vocabulary: vocabulary(input) };
+    let start_of_tokens = args.start_token;
+    let defaults = Defaults { count, seed, start, start_of_tokens, vocabulary: vocabulary(input) };
     prompts::parse(&path.display().to_string(), &text, &defaults)
 }
 
