@@ -23,6 +23,7 @@ pub mod file;
 pub mod lower;
 pub mod memory;
 pub mod print;
+pub mod reasons;
 pub mod usage;
 pub mod weights;
 

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::base::arena::Id;
-use crate::plan::command::{BufferId, BufferKind, Command, Slice, Transition};
-use crate::plan::usage::Usage;
+use crate::plan::command::{BufferKind, Command, Slice, Transition};
+use crate::plan::reasons::Reasons;
 use crate::plan::{Plan, Summary};
 
 /// One line of numbers for the head of a listing.
@@ -168,7 +168,7 @@ fn barrier(out: &mut String, plan: &Plan, reasons: &Reasons, number: usize, tran
     let _ = writeln!(out, "{name}  {} transition{plural}", transitions.len());
     for transition in transitions {
         let label = &plan.buffers[transition.buffer].label;
-        let reason = reasons.of(plan, number, transition);
+        let reason = reasons.of(plan, number, transition).text(plan);
         let _ = writeln!(out, "  {label}  {} -> {}  {reason}", transition.from, transition.to);
     }
 }
@@ -184,62 +184,6 @@ fn slice_text(plan: &Plan, slice: Slice, level: u32) -> String {
     match value {
         Some(value) => format!("{} {}{offset}", value.path, buffer.label),
         None => format!("{}{offset}", buffer.label),
-    }
-}
-
-/// For each buffer, who uses it in which level.
-struct Reasons {
-    uses: Vec<Vec<(usize, Usage, String)>>,
-}
-
-impl Reasons {
-    fn new(plan: &Plan) -> Self {
-        let mut uses: Vec<Vec<(usize, Usage, String)>> = vec![Vec::new(); plan.buffers.len()];
-        for (number, level) in plan.levels.iter().enumerate() {
-            for command in &level.commands {
-                let mut note =
-                    |buffer: BufferId, usage| uses[buffer.index()].push((number, usage, command.label().to_owned()));
-                match command {
-                    Command::Dispatch(dispatch) => {
-                        for (slice, binding) in dispatch.bindings.iter().zip(&plan.kernels[dispatch.kernel].bindings) {
-                            note(slice.buffer, binding.usage());
-                        }
-                    }
-                    Command::Copy(copy) => {
-                        note(copy.from.buffer, Usage::COPY_SRC);
-                        note(copy.to.buffer, Usage::COPY_DST);
-                    }
-                }
-            }
-        }
-        Self { uses }
-    }
-
-    /// Who used the buffer before this barrier, who uses it after, and what kind of hazard lies between.
-    fn of(&self, plan: &Plan, number: usize, transition: &Transition) -> String {
-        let uses = &self.uses[transition.buffer.index()];
-        let host = plan.buffers[transition.buffer].kind.is_host_visible();
-        let before = uses.iter().rev().find(|(level, ..)| *level < number);
-        let after = uses.iter().find(|(level, ..)| *level >= number);
-        let outside = if host { "the host" } else { "the step before" };
-        let (from, read_before) = match before.or(if host { None } else { uses.last() }) {
-            Some((_, usage, label)) if before.is_some() => (format!("`{label}`"), !usage.writes()),
-            Some((_, usage, label)) => (format!("`{label}` of the step before"), !usage.writes()),
-            None => (outside.to_owned(), !transition.from.writes()),
-        };
-        let (to, reads_after) = match after {
-            Some((_, usage, label)) => (format!("`{label}`"), !usage.writes()),
-            None => ("the host".to_owned(), !transition.to.writes()),
-        };
-        let verb = |reads: bool| if reads { "reads" } else { "writes" };
-        let past = |read: bool| if read { "read" } else { "wrote" };
-        let hazard = match (read_before, reads_after) {
-            (false, true) => "RAW",
-            (true, false) => "WAR",
-            (false, false) => "WAW",
-            (true, true) => "RAR",
-        };
-        format!("{from} {} it, {to} {} it  ({hazard})", past(read_before), verb(reads_after))
     }
 }
 
