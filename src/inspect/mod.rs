@@ -4,3 +4,4 @@
 //! changed to be looked at. Never decides anything that running depends on.
 
 pub mod bench;
+pub mod oracle;
