@@ -218,7 +218,7 @@ fn plan(count: u32, factor: u32) -> Plan {
     };
     let value = |path: &str, buffer, first_level, last_level| {
         let (path, shape) = (path.to_owned(), vec![u64::from(count)]);
-        ValuePlace { path, dtype: DType::F32, shape, buffer, size_bytes, first_level, last_level }
+        ValuePlace { path, dtype: DType::F32, shape, buffer, offset_bytes: 0, size_bytes, first_level, last_level }
     };
     Plan {
         version: PLAN_VERSION,

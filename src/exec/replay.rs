@@ -6,7 +6,7 @@
 
 use crate::exec::ExecError;
 use crate::plan::Plan;
-use crate::plan::command::{BufferId, Command, Copy, Dispatch, Transition};
+use crate::plan::command::{BufferId, Command, Copy, Dispatch, Slice, Transition};
 use crate::plan::usage::Usage;
 
 /// What an executor does for each command.
@@ -108,14 +108,16 @@ pub fn replay(
 /// on the very calls that are made.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    /// Current usage, and whether a write happened in it that no transition followed yet.
-    states: Vec<(Usage, bool)>,
+    /// Current usage, and the bytes written in it since the last transition, as first byte and one past the last.
+    states: Vec<(Usage, Vec<(u64, u64)>)>,
 }
 
 impl Tracker {
     /// Every buffer at rest.
     pub fn new(plan: &Plan) -> Self {
-        Self { states: plan.buffers.values().map(|buffer| (buffer.rest, buffer.rest.writes())).collect() }
+        // What earlier steps wrote is not known here: anything, if the buffer rests in a write.
+        let written = |rest: Usage| if rest.writes() { vec![(0, u64::MAX)] } else { Vec::new() };
+        Self { states: plan.buffers.values().map(|buffer| (buffer.rest, written(buffer.rest))).collect() }
     }
 
     fn error(plan: &Plan, command: &str, buffer: BufferId, reason: String) -> ExecError {
@@ -130,36 +132,35 @@ impl Tracker {
                 let reason = format!("a transition from {} finds it in {}", transition.from, state.0);
                 return Err(Self::error(plan, "barrier", transition.buffer, reason));
             }
-            *state = (transition.to, false);
+            *state = (transition.to, Vec::new());
         }
         Ok(())
     }
 
     fn command(&mut self, plan: &Plan, command: &Command) -> Result<(), ExecError> {
-        let mut uses: Vec<(BufferId, Usage)> = Vec::new();
+        let mut uses: Vec<(Slice, Usage)> = Vec::new();
         match command {
             Command::Dispatch(dispatch) => {
                 let bindings = &plan.kernels[dispatch.kernel].bindings;
-                uses.extend(
-                    dispatch.bindings.iter().zip(bindings).map(|(slice, binding)| (slice.buffer, binding.usage())),
-                );
+                uses.extend(dispatch.bindings.iter().zip(bindings).map(|(slice, binding)| (*slice, binding.usage())));
             }
-            Command::Copy(copy) => {
-                uses.extend([(copy.from.buffer, Usage::COPY_SRC), (copy.to.buffer, Usage::COPY_DST)])
-            }
+            Command::Copy(copy) => uses.extend([(copy.from, Usage::COPY_SRC), (copy.to, Usage::COPY_DST)]),
         }
-        for (buffer, usage) in uses {
+        for (Slice { buffer, offset_bytes, size_bytes }, usage) in uses {
             let (state, written) = &mut self.states[buffer.index()];
             if !state.contains(usage) {
                 let reason =
                     format!("it is in {state} and the command needs {usage}; a transition is missing or wrong");
                 return Err(Self::error(plan, command.label(), buffer, reason));
             }
-            if *written {
+            let end = offset_bytes + size_bytes;
+            if written.iter().any(|(from, to)| offset_bytes < *to && *from < end) {
                 let reason = format!("it was written in {state} before, and no transition stands between");
                 return Err(Self::error(plan, command.label(), buffer, reason));
             }
-            *written = usage.writes();
+            if usage.writes() {
+                written.push((offset_bytes, end));
+            }
         }
         Ok(())
     }

@@ -1,14 +1,16 @@
 //! The oracle: every pair of conflicting accesses of a plan that nothing orders, found by comparing each with each.
 //!
-//! Gets plans, returns unordered pairs. The contract is that of wgpu-hal: each buffer is a state machine of its own, and
-//! a transition orders and makes visible that buffer alone. So an access is ordered before a later one if the buffer's
-//! transitions between them lead from the usage of the first to that of the second without a gap. What holds then: a
-//! plan without unordered pairs is free of hazards, replayed after itself too. Shares no code with the lowering or the
-//! checker, on purpose: it compares all pairs where those keep states, so that they do not err alike. Never fast: its
-//! time grows with the square of a buffer's accesses.
+//! Gets plans, returns unordered pairs. The contract is that of wgpu-hal: each buffer is a state machine of its own,
+//! and a transition orders and makes visible that buffer alone. So an access is ordered before a later one if the
+//! buffer's transitions between them lead from the usage of the first to that of the second without a gap. Two accesses
+//! in one step conflict if they share bytes and one writes; of different steps, whatever their bytes, since a session's
+//! pools may give the buffer to other plans between them. What holds then: a plan without unordered pairs is free of
+//! hazards, replayed after itself too. Shares no code with the lowering or the checker, on purpose: it compares all
+//! pairs where those keep states, so that they do not err alike. Never fast: its time grows with the square of a
+//! buffer's accesses.
 
 use crate::plan::Plan;
-use crate::plan::command::{Buffer, BufferId, BufferKind, Command, Level, Transition};
+use crate::plan::command::{Buffer, BufferId, BufferKind, Command, Level, Slice, Transition};
 use crate::plan::reasons::Hazard;
 use crate::plan::usage::Usage;
 
@@ -36,6 +38,8 @@ pub struct Access {
     pub usage: Usage,
     /// Whether that writes it.
     pub writes: bool,
+    /// The bytes it touches, as first byte and one past the last.
+    pub bytes: (u64, u64),
 }
 
 impl Access {
@@ -114,16 +118,18 @@ struct History {
 impl History {
     /// Goes on with one step of a plan.
     fn append(&mut self, plan: &Plan, buffer: BufferId, step: usize) {
-        let host = |usage| Access { step, command: None, usage, writes: usage == Usage::MAP_WRITE };
+        let bytes = (0, plan.buffers[buffer].size_bytes);
+        let host = |usage| Access { step, command: None, usage, writes: usage == Usage::MAP_WRITE, bytes };
         if plan.buffers[buffer].kind == BufferKind::HostWrite {
             self.access(host(Usage::MAP_WRITE));
         }
         for (number, Level { barrier, commands }) in plan.levels.iter().enumerate() {
             self.barrier(barrier, buffer);
             for (index, command) in commands.iter().enumerate() {
-                for usage in uses(plan, command, buffer) {
+                for (usage, slice) in uses(plan, command, buffer) {
                     let writes = usage == Usage::STORAGE_WRITE || usage == Usage::COPY_DST;
-                    self.access(Access { step, command: Some((number, index)), usage, writes });
+                    let bytes = (slice.offset_bytes, slice.offset_bytes + slice.size_bytes);
+                    self.access(Access { step, command: Some((number, index)), usage, writes, bytes });
                 }
             }
         }
@@ -159,7 +165,9 @@ impl History {
                     && self.transitions[*from].0.contains(first.usage)
                     && self.transitions[to - 1].1.contains(second.usage)
                     && gaps[*from] == gaps[to - 1];
-                if (first.writes || second.writes) && !ordered {
+                let apart =
+                    first.step == second.step && (first.bytes.1 <= second.bytes.0 || second.bytes.1 <= first.bytes.0);
+                if (first.writes || second.writes) && !apart && !ordered {
                     let hazard = Hazard::between(first.writes, second.writes);
                     found.push(Unordered { buffer, first: *first, second: *second, hazard });
                 }
@@ -169,17 +177,18 @@ impl History {
     }
 }
 
-/// How a command uses a buffer, once for each binding or end of a copy.
-fn uses(plan: &Plan, command: &Command, buffer: BufferId) -> Vec<Usage> {
+/// How a command uses a buffer, and which slice of it, once for each binding or end of a copy.
+fn uses(plan: &Plan, command: &Command, buffer: BufferId) -> Vec<(Usage, Slice)> {
     match command {
         Command::Dispatch(dispatch) => {
             let bindings = &plan.kernels[dispatch.kernel].bindings;
             let here = dispatch.bindings.iter().zip(bindings).filter(|(slice, _)| slice.buffer == buffer);
-            here.map(|(_, binding)| if binding.writes { Usage::STORAGE_WRITE } else { Usage::STORAGE_READ }).collect()
+            let usage = |writes| if writes { Usage::STORAGE_WRITE } else { Usage::STORAGE_READ };
+            here.map(|(slice, binding)| (usage(binding.writes), *slice)).collect()
         }
         Command::Copy(copy) => {
             let ends = [(copy.from, Usage::COPY_SRC), (copy.to, Usage::COPY_DST)];
-            ends.into_iter().filter(|(slice, _)| slice.buffer == buffer).map(|(_, usage)| usage).collect()
+            ends.into_iter().filter(|(slice, _)| slice.buffer == buffer).map(|(slice, usage)| (usage, slice)).collect()
         }
     }
 }

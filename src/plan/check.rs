@@ -7,6 +7,7 @@
 
 mod contents;
 mod parts;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod usages;

@@ -12,7 +12,7 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::kernel::compose::{Composed, Part, PortBinding, compose};
 use crate::kernel::reflect::reflect;
-use crate::model::{Model, Op, OpId, Origin, ValueId};
+use crate::model::{Model, Op, OpId, Origin, Value, ValueId};
 use crate::plan::command::{
     Binding, Buffer, BufferId, BufferKind, Command, Copy, Dispatch, Kernel, KernelId, Level, LineOrigin, PlanInput,
     PlanOutput, Slice, Transition,
@@ -21,7 +21,7 @@ use crate::plan::memory::{Need, assign};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout, WeightBuffer, WeightLayout, WeightPiece};
 use crate::plan::{PLAN_VERSION, Plan, ValuePlace};
-use crate::schedule::{Schedule, Step};
+use crate::schedule::{Schedule, Step, accesses};
 
 /// Tensors of at most this many bytes are packed, a record per layer.
 const PACKED_BYTES: u64 = 32 << 10;
@@ -29,7 +29,8 @@ const PACKED_BYTES: u64 = 32 << 10;
 /// What offsets within a buffer are multiples of, so that the widest accessor's elements stay whole.
 const ELEMENT_ALIGNMENT: u64 = 16;
 
-/// What a record's size is a multiple of: the coarsest alignment that WebGPU allows for a binding's offset.
+/// What the offsets of bindings are multiples of, and so the sizes of records and of what lies in slots: the coarsest
+/// alignment that WebGPU allows for a binding's offset.
 const RECORD_ALIGNMENT: u64 = 256;
 
 /// Values that some op reaches through a binding of its text's own. Such a binding begins at the value, so the value
@@ -168,6 +169,11 @@ pub fn lower(
     Ok(lowering.finish(levels))
 }
 
+/// Bytes of a value in its slot: whole elements of the widest accessor.
+fn value_bytes(value: &Value) -> u64 {
+    value.dtype.storage_bytes(value.count()).next_multiple_of(ELEMENT_ALIGNMENT)
+}
+
 /// What an op's ports are bound to: for the text, for the pipeline, and for the dispatch.
 type Bound = (Vec<PortBinding>, Vec<Binding>, Vec<Slice>);
 
@@ -190,7 +196,7 @@ struct Lowering<'a> {
     kernels: Arena<Kernel>,
     kernel_by_text: BTreeMap<String, KernelId>,
     /// For each buffer, what uses it, level by level.
-    accesses: Vec<Vec<(u32, Usage)>>,
+    accesses: Vec<Vec<LevelUse>>,
     state: StateLayout,
     inputs: Vec<PlanInput>,
     outputs: Vec<PlanOutput>,
@@ -329,52 +335,73 @@ impl<'a> Lowering<'a> {
 
     /// Slots for all values that live in a step only. A value and its updates in place are one need.
     fn slots(&mut self) {
-        let model = self.model;
-        let root = |mut value: ValueId| {
-            while let Origin::Op { updates: Some(previous), .. } = model.values[value].origin {
-                value = previous;
-            }
-            value
-        };
-        let mut needs: Vec<(ValueId, Need)> = Vec::new();
-        for (id, value) in model.values.iter() {
-            let (Some((first, last)), Origin::Op { .. }) = (self.schedule.live[id.index()], &value.origin) else {
-                continue;
-            };
-            if self.places[id.index()].is_some() {
-                continue;
-            }
-            let root = root(id);
-            let size_bytes = value.dtype.storage_bytes(value.count()).next_multiple_of(ELEMENT_ALIGNMENT);
-            match needs.iter_mut().find(|(other, _)| *other == root).filter(|_| root != id) {
-                Some((_, need)) => (need.first, need.last) = (need.first.min(first), need.last.max(last)),
-                None => needs.push((id, Need { size_bytes, first, last })),
-            }
-        }
-        let (slot_of, sizes) = assign(&needs.iter().map(|(_, need)| *need).collect::<Vec<_>>());
+        let needs = self.needs();
+        let most_bytes = self.limits.max_buffer_bytes;
+        let (spots, sizes) = assign(&needs.iter().map(|(_, need)| need.clone()).collect::<Vec<_>>(), most_bytes);
         let slots: Vec<BufferId> = (0..)
             .zip(sizes)
             .map(|(nth, size): (u32, u64)| self.buffer(format!("slot{nth}"), BufferKind::Slot, size))
             .collect();
-        for ((id, need), slot) in needs.iter().zip(slot_of) {
-            let value = &model.values[*id];
-            let slice = Slice { buffer: slots[slot], offset_bytes: 0, size_bytes: need.size_bytes };
+        for ((id, need), spot) in needs.iter().zip(spots) {
+            let value = &self.model.values[*id];
+            let (buffer, offset_bytes) = (slots[spot.slot], spot.offset_bytes);
+            let slice = Slice { buffer, offset_bytes, size_bytes: value_bytes(value) };
             self.places[id.index()] = Some(Place { slice, record: None });
             self.values.push(ValuePlace {
                 path: value.path.clone(),
                 dtype: value.dtype,
                 shape: value.shape.clone(),
-                buffer: slots[slot],
-                size_bytes: need.size_bytes,
-                first_level: need.first,
-                last_level: need.last,
+                buffer,
+                offset_bytes,
+                size_bytes: slice.size_bytes,
+                first_level: need.first(),
+                last_level: need.last(),
             });
         }
-        for (id, _) in model.values.iter() {
+        for id in self.model.values.ids() {
             if self.places[id.index()].is_none() {
-                self.places[id.index()] = self.places[root(id).index()];
+                self.places[id.index()] = self.places[self.root(id).index()];
             }
         }
+    }
+
+    /// The version that a value is an update of, and that of which, back to the first.
+    fn root(&self, mut value: ValueId) -> ValueId {
+        while let Origin::Op { updates: Some(previous), .. } = self.model.values[value].origin {
+            value = previous;
+        }
+        value
+    }
+
+    /// What has to have a slot: every first version that an op defines and something uses.
+    fn needs(&self) -> Vec<(ValueId, Need)> {
+        let mut uses: Vec<Vec<(u32, bool)>> = vec![Vec::new(); self.model.values.len()];
+        for (level, steps) in (0u32..).zip(&self.schedule.levels) {
+            for step in steps {
+                let (reads, writes) = accesses(self.model, *step);
+                // An update both reads and writes: that counts as writing, and is noted last.
+                let all = reads.into_iter().map(|value| (value, false));
+                for (value, is_write) in all.chain(writes.into_iter().map(|value| (value, true))) {
+                    let uses = &mut uses[self.root(value).index()];
+                    match uses.last_mut() {
+                        Some((last, writes)) if *last == level => *writes |= is_write,
+                        _ => uses.push((level, is_write)),
+                    }
+                }
+            }
+        }
+        let mut needs = Vec::new();
+        for (id, value) in self.model.values.iter() {
+            let is_first = matches!(value.origin, Origin::Op { updates: None, .. });
+            let uses = std::mem::take(&mut uses[id.index()]);
+            if is_first && !uses.is_empty() && self.places[id.index()].is_none() {
+                // A value may begin anywhere in its slot, so it takes what keeps the next one where a binding may
+                // begin.
+                let size_bytes = value_bytes(value).next_multiple_of(RECORD_ALIGNMENT);
+                needs.push((id, Need { size_bytes, uses }));
+            }
+        }
+        needs
     }
 
     fn step(&mut self, step: Step) -> Result<Command, Diagnostic> {
@@ -542,22 +569,27 @@ impl<'a> Lowering<'a> {
 
     /// Notes which buffers a command uses in this level.
     fn touch(&mut self, level: u32, command: &Command) {
-        let mut note = |buffer: BufferId, usage: Usage| {
-            let accesses = &mut self.accesses[buffer.index()];
+        let mut note = |slice: Slice, usage: Usage| {
+            let accesses = &mut self.accesses[slice.buffer.index()];
+            let range = (slice.offset_bytes, slice.offset_bytes + slice.size_bytes);
+            let written = if usage.writes() { vec![range] } else { Vec::new() };
             match accesses.last_mut() {
-                Some((last, usages)) if *last == level => *usages |= usage,
-                _ => accesses.push((level, usage)),
+                Some(last) if last.level == level => {
+                    last.usage |= usage;
+                    last.written.extend(written);
+                }
+                _ => accesses.push(LevelUse { level, usage, written }),
             }
         };
         match command {
             Command::Dispatch(dispatch) => {
                 for (slice, binding) in dispatch.bindings.iter().zip(&self.kernels[dispatch.kernel].bindings) {
-                    note(slice.buffer, binding.usage());
+                    note(*slice, binding.usage());
                 }
             }
             Command::Copy(copy) => {
-                note(copy.from.buffer, Usage::COPY_SRC);
-                note(copy.to.buffer, Usage::COPY_DST);
+                note(copy.from, Usage::COPY_SRC);
+                note(copy.to, Usage::COPY_DST);
             }
         }
     }
@@ -640,13 +672,29 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
     }
 }
 
-/// Uses of a buffer as phases: each write by itself, consecutive reads together, with the level of the first use.
-fn phases(accesses: &[(u32, Usage)]) -> Vec<(u32, Usage)> {
+/// What a level does with a buffer.
+#[derive(Clone, Debug)]
+struct LevelUse {
+    level: u32,
+    usage: Usage,
+    /// The bytes that are written, as first byte and one past the last.
+    written: Vec<(u64, u64)>,
+}
+
+/// Uses of a buffer as phases with the level of the first use: consecutive reads together, and consecutive writes in
+/// one usage as long as they share no bytes.
+fn phases(accesses: &[LevelUse]) -> Vec<(u32, Usage)> {
     let mut phases: Vec<(u32, Usage)> = Vec::new();
-    for (level, usage) in accesses {
+    let mut written: Vec<(u64, u64)> = Vec::new();
+    for LevelUse { level, usage, written: here } in accesses {
+        let meets = |range: &(u64, u64)| written.iter().any(|other| range.0 < other.1 && other.0 < range.1);
         match phases.last_mut() {
             Some((_, last)) if !last.writes() && !usage.writes() => *last |= *usage,
-            _ => phases.push((*level, *usage)),
+            Some((_, last)) if last == usage && !here.iter().any(meets) => written.extend(here),
+            _ => {
+                phases.push((*level, *usage));
+                written.clone_from(here);
+            }
         }
     }
     phases
@@ -692,32 +740,47 @@ mod tests {
     const WRITE: Usage = Usage::STORAGE_WRITE;
     const COPY: Usage = Usage::COPY_SRC;
 
+    /// Uses of a buffer of 64 bytes, all of which are written where any are.
+    fn whole(uses: &[(u32, Usage)]) -> Vec<(u32, Usage)> {
+        let written = |usage: Usage| if usage.writes() { vec![(0, 64)] } else { Vec::new() };
+        let uses =
+            uses.iter().map(|(level, usage)| LevelUse { level: *level, usage: *usage, written: written(*usage) });
+        phases(&uses.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn writes_apart_from_each_other_are_one_phase() {
+        let write = |level, start, end| LevelUse { level, usage: WRITE, written: vec![(start, end)] };
+        assert_eq!(phases(&[write(0, 0, 32), write(1, 32, 64)]), [(0, WRITE)]);
+        assert_eq!(phases(&[write(0, 0, 32), write(1, 32, 64), write(2, 60, 64)]), [(0, WRITE), (2, WRITE)]);
+    }
+
     #[test]
     fn a_buffer_that_is_only_read_needs_no_transition() {
-        assert_eq!(transitions(&phases(&[(1, READ), (5, READ)]), None), (READ, vec![]));
+        assert_eq!(transitions(&whole(&[(1, READ), (5, READ)]), None), (READ, vec![]));
     }
 
     #[test]
     fn a_write_after_itself_needs_one_even_in_the_same_usage() {
-        assert_eq!(transitions(&phases(&[(3, WRITE)]), None), (WRITE, vec![(Some(3), WRITE, WRITE)]));
+        assert_eq!(transitions(&whole(&[(3, WRITE)]), None), (WRITE, vec![(Some(3), WRITE, WRITE)]));
     }
 
     #[test]
     fn reads_after_a_write_share_one_transition_to_their_union() {
         let expected = vec![(Some(0), READ | COPY, WRITE), (Some(1), WRITE, READ | COPY)];
-        assert_eq!(transitions(&phases(&[(0, WRITE), (1, READ), (2, COPY)]), None), (READ | COPY, expected));
+        assert_eq!(transitions(&whole(&[(0, WRITE), (1, READ), (2, COPY)]), None), (READ | COPY, expected));
     }
 
     #[test]
     fn reads_around_the_end_of_a_step_are_one_phase() {
         // Read, written, copied; the next step's read follows the copy without a write between.
         let expected = vec![(Some(1), READ | COPY, WRITE), (Some(2), WRITE, READ | COPY)];
-        assert_eq!(transitions(&phases(&[(0, READ), (1, WRITE), (2, COPY)]), None), (READ | COPY, expected));
+        assert_eq!(transitions(&whole(&[(0, READ), (1, WRITE), (2, COPY)]), None), (READ | COPY, expected));
     }
 
     #[test]
     fn host_buffers_return_to_the_host() {
         let expected = vec![(Some(0), Usage::MAP_WRITE, COPY), (None, COPY, Usage::MAP_WRITE)];
-        assert_eq!(transitions(&phases(&[(0, COPY)]), Some(Usage::MAP_WRITE)), (Usage::MAP_WRITE, expected));
+        assert_eq!(transitions(&whole(&[(0, COPY)]), Some(Usage::MAP_WRITE)), (Usage::MAP_WRITE, expected));
     }
 }

@@ -1,73 +1,200 @@
-//! Slots: buffers shared over time by values that are never live together.
+//! Slots: buffers shared by values, over time and side by side.
 //!
-//! Gets the live ranges and sizes of a schedule's values, returns a slot for each and the slots' sizes. Two values
-//! share a slot only if one's last level lies before the other's first, so no dispatch finds an input and an output in
-//! one buffer (P5) and no sharing adds a level. Deterministic. Never looks at offsets: a value begins where its slot
-//! begins, since usage is tracked per whole buffer.
+//! Gets the sizes of a schedule's values and the levels that write and read them, returns a place for each and the
+//! slots' sizes. What holds then: values that live in one level never overlap, and one's last level lies before the
+//! other's first where they share bytes; in each level, all uses of a slot either write or read, so no dispatch finds
+//! an input and an output in one buffer (P5), the slot has one usage there, and no sharing adds a level.
+//! Deterministic. Never looks at what values are.
 
 /// A value that needs memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// Bytes.
+    /// Bytes, a multiple of the alignment that bindings need.
     pub size_bytes: u64,
-    /// First level in which it is used.
-    pub first: u32,
-    /// Last level in which it is used.
-    pub last: u32,
+    /// The levels that use it, in order, and whether they write it; at least one.
+    pub uses: Vec<(u32, bool)>,
 }
 
-/// The slot of each need, and the bytes of each slot.
+impl Need {
+    /// First level in which it is used.
+    pub fn first(&self) -> u32 {
+        self.uses[0].0
+    }
+
+    /// Last level in which it is used.
+    pub fn last(&self) -> u32 {
+        self.uses[self.uses.len() - 1].0
+    }
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Index of the slot.
+    pub slot: usize,
+    /// Its first byte there.
+    pub offset_bytes: u64,
+}
+
+/// What a level does with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LevelUse {
+    Nothing,
+    Reads,
+    Writes,
+}
+
+#[derive(Debug)]
+struct Slot {
+    size_bytes: u64,
+    /// By level.
+    uses: Vec<LevelUse>,
+    /// By level, the values that live in it, as first byte and one past the last.
+    taken: Vec<Vec<(u64, u64)>>,
+}
+
+/// The place of each need, and the bytes of each slot, at most `most_bytes` each unless a single need has more.
 ///
-/// Largest first: a slot then never grows, and a value takes the smallest slot that is free for all of its life. On
-/// live ranges alone, first come first served would be optimal; with sizes it lets small values settle in large slots.
-pub fn assign(needs: &[Need]) -> (Vec<usize>, Vec<u64>) {
-    struct Slot {
-        size_bytes: u64,
-        /// Live ranges of its values, by first level; they do not overlap.
-        taken: Vec<(u32, u32)>,
-    }
+/// Packing is hard to do best, so two orders are tried and the smaller outcome is taken: the largest first, so that
+/// small values settle in what large ones leave, and of equal ones the longest-lived; or first what takes the most
+/// bytes over the most levels.
+pub fn assign(needs: &[Need], most_bytes: u64) -> (Vec<Spot>, Vec<u64>) {
+    let span = |need: &Need| u64::from(need.last() - need.first()) + 1;
+    let by_size = |need: &Need| (need.size_bytes, span(need));
+    let by_area = |need: &Need| (need.size_bytes.saturating_mul(span(need)), 0);
+    let largest = pack(needs, most_bytes, by_size);
+    let widest = pack(needs, most_bytes, by_area);
+    let cost = |(_, sizes): &(Vec<Spot>, Vec<u64>)| (sizes.iter().sum::<u64>(), sizes.len());
+    if cost(&widest) < cost(&largest) { widest } else { largest }
+}
+
+/// Places needs by descending `weight`, then from the first level on. A value takes the place by which the slots grow
+/// the least; among those the tightest gap.
+fn pack(needs: &[Need], most_bytes: u64, weight: impl Fn(&Need) -> (u64, u64)) -> (Vec<Spot>, Vec<u64>) {
+    let levels = needs.iter().map(|need| need.last() as usize + 1).max().unwrap_or(0);
     let mut order: Vec<usize> = (0..needs.len()).collect();
-    order.sort_by_key(|at| (std::cmp::Reverse(needs[*at].size_bytes), needs[*at].first, *at));
+    order.sort_by_key(|at| (std::cmp::Reverse(weight(&needs[*at])), needs[*at].first(), *at));
     let mut slots: Vec<Slot> = Vec::new();
-    let mut slot_of = vec![0; needs.len()];
+    let mut spots = vec![Spot { slot: 0, offset_bytes: 0 }; needs.len()];
     for at in order {
-        let need = needs[at];
-        // Where the need would stand among a slot's ranges, if it overlaps none of them.
-        let place = |slot: &Slot| {
-            let place = slot.taken.partition_point(|(first, _)| *first < need.first);
-            let before = place.checked_sub(1).is_none_or(|before| slot.taken[before].1 < need.first);
-            let after = slot.taken.get(place).is_none_or(|after| need.last < after.0);
-            (before && after).then_some(place)
+        let need = &needs[at];
+        // By growth, then by what the gap leaves, then by slot.
+        let mut best: Option<(u64, u64, usize, u64)> = None;
+        for (nth, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.admits(need)) {
+            let (offset_bytes, rest_bytes) = slot.gap(need);
+            let end = offset_bytes + need.size_bytes;
+            let growth = end.saturating_sub(slot.size_bytes);
+            if growth == 0 || end <= most_bytes {
+                let found = (growth, rest_bytes, nth, offset_bytes);
+                best = Some(best.map_or(found, |best| best.min(found)));
+            }
+        }
+        let (slot, offset_bytes) = match best.filter(|(growth, ..)| *growth < need.size_bytes) {
+            Some((_, _, slot, offset_bytes)) => (slot, offset_bytes),
+            None => {
+                slots.push(Slot {
+                    size_bytes: 0,
+                    uses: vec![LevelUse::Nothing; levels],
+                    taken: vec![Vec::new(); levels],
+                });
+                (slots.len() - 1, 0)
+            }
         };
-        let free = slots.iter().enumerate().filter_map(|(nth, slot)| Some((slot.size_bytes, nth, place(slot)?))).min();
-        let (nth, place) = free.map(|(_, nth, place)| (nth, place)).unwrap_or_else(|| {
-            slots.push(Slot { size_bytes: need.size_bytes, taken: Vec::new() });
-            (slots.len() - 1, 0)
-        });
-        slots[nth].taken.insert(place, (need.first, need.last));
-        slot_of[at] = nth;
+        slots[slot].take(need, offset_bytes);
+        spots[at] = Spot { slot, offset_bytes };
     }
-    (slot_of, slots.into_iter().map(|slot| slot.size_bytes).collect())
+    (spots, slots.into_iter().map(|slot| slot.size_bytes).collect())
+}
+
+impl Slot {
+    /// Whether every level would still either write or read the slot.
+    fn admits(&self, need: &Need) -> bool {
+        let fits = |(level, writes): &(u32, bool)| match self.uses[*level as usize] {
+            LevelUse::Nothing => true,
+            LevelUse::Reads => !writes,
+            LevelUse::Writes => *writes,
+        };
+        need.uses.iter().all(fits)
+    }
+
+    /// The tightest gap that is free for all of the need's life, or else what lies behind all that is taken then: its
+    /// first byte, and how many bytes would remain of a gap.
+    fn gap(&self, need: &Need) -> (u64, u64) {
+        let lifetime = need.first() as usize..=need.last() as usize;
+        let mut taken: Vec<(u64, u64)> = self.taken[lifetime].iter().flatten().copied().collect();
+        taken.sort_unstable();
+        let mut best: Option<(u64, u64)> = None;
+        let mut free_from = 0;
+        for (start, end) in taken.into_iter().chain([(self.size_bytes, self.size_bytes)]) {
+            let rest = start.saturating_sub(free_from).checked_sub(need.size_bytes);
+            if let Some(rest) = rest.filter(|rest| best.is_none_or(|(least, _)| *rest < least)) {
+                best = Some((rest, free_from));
+            }
+            if start < self.size_bytes {
+                free_from = free_from.max(end);
+            }
+        }
+        best.map_or((free_from, 0), |(rest, offset_bytes)| (offset_bytes, rest))
+    }
+
+    fn take(&mut self, need: &Need, offset_bytes: u64) {
+        let end = offset_bytes + need.size_bytes;
+        self.size_bytes = self.size_bytes.max(end);
+        for level in need.first()..=need.last() {
+            self.taken[level as usize].push((offset_bytes, end));
+        }
+        for (level, writes) in &need.uses {
+            self.uses[*level as usize] = if *writes { LevelUse::Writes } else { LevelUse::Reads };
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn values_share_only_when_a_level_lies_between() {
-        let need = |first, last| Need { size_bytes: 64, first, last };
-        // The second ends where the third begins, in the same level: they may not share.
-        let (slots, sizes) = assign(&[need(0, 1), need(1, 2), need(2, 3)]);
-        assert_eq!(slots, [0, 1, 0]);
-        assert_eq!(sizes, [64, 64]);
+    /// Written in its first level, read in its last.
+    fn need(size_bytes: u64, first: u32, last: u32) -> Need {
+        Need { size_bytes, uses: vec![(first, true), (last, false)] }
+    }
+
+    fn spots(needs: &[Need]) -> (Vec<(usize, u64)>, Vec<u64>) {
+        let (spots, sizes) = assign(needs, u64::MAX);
+        (spots.iter().map(|spot| (spot.slot, spot.offset_bytes)).collect(), sizes)
     }
 
     #[test]
-    fn the_best_fitting_slot_is_taken() {
-        let need = |size_bytes, first, last| Need { size_bytes, first, last };
-        let (slots, sizes) = assign(&[need(64, 0, 0), need(256, 0, 0), need(64, 1, 1), need(200, 1, 1)]);
-        assert_eq!(slots, [1, 0, 1, 0]);
-        assert_eq!(sizes, [256, 64]);
+    fn values_share_bytes_only_when_a_level_lies_between() {
+        // The second is written in the level that reads the first: no slot may hold both. The third finds the first's
+        // place free.
+        let found = spots(&[need(64, 0, 1), need(64, 1, 2), need(64, 2, 3)]);
+        assert_eq!(found, (vec![(0, 0), (1, 0), (0, 0)], vec![64, 64]));
+    }
+
+    #[test]
+    fn small_values_lie_side_by_side_where_a_large_one_lay() {
+        // 64 + 192 bytes fit the 256 of the one before.
+        let found = spots(&[need(256, 0, 1), need(64, 2, 4), need(192, 2, 3)]);
+        assert_eq!(found, (vec![(0, 0), (0, 192), (0, 0)], vec![256]));
+    }
+
+    #[test]
+    fn no_level_reads_and_writes_a_slot() {
+        // The third is read in level 3, which writes the second: it may not take the room beside the third.
+        let found = spots(&[need(256, 0, 1), need(128, 3, 4), need(128, 2, 3)]);
+        assert_eq!(found, (vec![(0, 0), (1, 0), (0, 0)], vec![256, 128]));
+    }
+
+    #[test]
+    fn the_tightest_gap_is_taken() {
+        let found = spots(&[need(512, 0, 1), need(256, 0, 1), need(128, 2, 3), need(256, 2, 3), need(64, 2, 3)]);
+        assert_eq!(found, (vec![(0, 0), (1, 0), (0, 0), (1, 0), (0, 128)], vec![512, 256]));
+    }
+
+    #[test]
+    fn a_slot_grows_where_that_takes_less_than_a_new_one_and_may_be() {
+        let needs = [need(256, 0, 1), need(192, 2, 3), need(128, 2, 3)];
+        assert_eq!(assign(&needs, 320).1, [320]);
+        assert_eq!(assign(&needs, 319).1, [256, 128]);
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! - P1 every id is in range. P2 every slice lies in its buffer and meets the device's alignment and size limits.
 //! - P3 at each command, the tracked usage of every buffer contains the usage the command needs.
-//! - P4 if one of two consecutive uses writes, a transition stands between them, even when the usage is equal. And no
-//!   transition stands without need.
+//! - P4 if one of two consecutive uses writes, a transition stands between them, even when the usage is equal, unless
+//!   both write in one usage and share no bytes. And no transition stands without need.
 //! - P5 one dispatch never binds a buffer through two bindings of which one writes.
 //! - P6 values alive together never overlap. P7 nothing is read before it is written, uploaded or carried over.
 //! - P8 each buffer leaves the plan in the usage it entered with, so that plans can follow each other in any order.
@@ -37,7 +37,7 @@ use crate::plan::command::{Buffer, BufferId, Command, Kernel, Level, PlanInput, 
 use crate::plan::weights::{StateLayout, WeightLayout};
 
 /// Version of the plan's data; a plan of another version is refused.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// Where a value of the graph lives during a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +48,10 @@ pub struct ValuePlace {
     pub dtype: crate::base::dtype::DType,
     /// Shape, outermost axis first.
     pub shape: Vec<u64>,
-    /// The slot it lives in, from its first byte on.
+    /// The slot it lives in.
     pub buffer: BufferId,
+    /// Its first byte there.
+    pub offset_bytes: u64,
     /// Bytes it occupies: those of its shape, rounded up to whole words and to the widest element that a kernel loads.
     pub size_bytes: u64,
     /// The level that writes it, counted from 0.
@@ -94,6 +96,21 @@ pub struct Plan {
     pub longest_chain: u32,
 }
 
+/// Bytes of a slot in which nothing lives at the level where most lives in all slots together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The level.
+    pub level: u32,
+    /// The slot.
+    pub buffer: BufferId,
+    /// How many of its bytes are free there.
+    pub free_bytes: u64,
+    /// The value because of which the slot is as large as it is.
+    pub value: String,
+    /// The first and the last level of that value.
+    pub levels: (u32, u32),
+}
+
 /// What a plan costs, in the words of `compile --emit summary`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -119,7 +136,8 @@ pub struct Summary {
     pub slots: u64,
     /// Bytes of all slots.
     pub slot_bytes: u64,
-    /// The most bytes of values live at one level: no assignment of slots can do with less.
+    /// The most bytes of values that live at one level, each up to where the next binding may begin: no assignment of
+    /// slots can do with less.
     pub lower_bound_bytes: u64,
     /// Bytes of the weights.
     pub weight_bytes: u64,
@@ -141,15 +159,60 @@ impl Plan {
         entering.chain(std::iter::once(self.leave.as_slice())).filter(|barrier| !barrier.is_empty())
     }
 
+    /// Bytes of the values that live at each level, each up to where the next binding may begin.
+    pub fn live_bytes(&self) -> Vec<u64> {
+        let alignment = u64::from(self.limits.min_storage_buffer_offset_alignment.max(1));
+        let mut begins = vec![0; self.levels.len()];
+        let mut ends = vec![0; self.levels.len()];
+        for value in &self.values {
+            let size_bytes = value.size_bytes.next_multiple_of(alignment);
+            begins[value.first_level as usize] += size_bytes;
+            ends[value.last_level as usize] += size_bytes;
+        }
+        let mut live = 0;
+        let level = |(begin, end): (&u64, &u64)| {
+            live += begin;
+            let here = live;
+            live -= end;
+            here
+        };
+        begins.iter().zip(&ends).map(level).collect()
+    }
+
+    /// What makes the slots larger than their lower bound: their free bytes at the level that makes the bound, and the
+    /// values that need them elsewhere.
+    pub fn gaps(&self) -> Vec<Gap> {
+        let alignment = u64::from(self.limits.min_storage_buffer_offset_alignment.max(1));
+        let live = self.live_bytes();
+        let most = live.iter().max();
+        let Some(level) = live.iter().position(|bytes| Some(bytes) == most) else { return Vec::new() };
+        let level = level as u32;
+        let mut taken = vec![0; self.buffers.len()];
+        let mut tops: Vec<Option<&ValuePlace>> = vec![None; self.buffers.len()];
+        for value in &self.values {
+            if (value.first_level..=value.last_level).contains(&level) {
+                taken[value.buffer.index()] += value.size_bytes.next_multiple_of(alignment);
+            }
+            let top = &mut tops[value.buffer.index()];
+            let end = |value: &ValuePlace| value.offset_bytes + value.size_bytes;
+            if top.is_none_or(|other| end(value) > end(other)) {
+                *top = Some(value);
+            }
+        }
+        let gap = |(buffer, top): (BufferId, &Option<&ValuePlace>)| {
+            let free_bytes = self.buffers[buffer].size_bytes.saturating_sub(taken[buffer.index()]);
+            let value = top.filter(|_| free_bytes > 0)?;
+            let levels = (value.first_level, value.last_level);
+            Some(Gap { level, buffer, free_bytes, value: value.path.clone(), levels })
+        };
+        self.buffers.ids().zip(&tops).filter_map(gap).collect()
+    }
+
     /// What the plan costs.
     pub fn summary(&self) -> Summary {
         use crate::plan::command::BufferKind;
         let slots = || self.buffers.values().filter(|buffer| buffer.kind == BufferKind::Slot);
         let dispatches = self.commands().filter(|command| matches!(command, Command::Dispatch(_))).count() as u64;
-        let live_bytes = |level: u32| -> u64 {
-            let live = self.values.iter().filter(|value| value.first_level <= level && level <= value.last_level);
-            live.map(|value| value.size_bytes).sum()
-        };
         Summary {
             graph: self.graph.clone(),
             shape: self.shape,
@@ -162,7 +225,7 @@ impl Plan {
             pipelines: self.kernels.len() as u64,
             slots: slots().count() as u64,
             slot_bytes: slots().map(|buffer| buffer.size_bytes).sum(),
-            lower_bound_bytes: (0..self.levels.len() as u32).map(live_bytes).max().unwrap_or(0),
+            lower_bound_bytes: self.live_bytes().into_iter().max().unwrap_or(0),
             weight_bytes: self.weights.size_bytes(),
             state_bytes: self.state.buffers.iter().map(weights::StateBuffer::size_bytes).sum(),
             weight_layout: self.weights.hash(),

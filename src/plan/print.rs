@@ -8,7 +8,7 @@ use std::fmt::Write;
 use crate::base::arena::Id;
 use crate::plan::command::{BufferKind, Command, Slice, Transition};
 use crate::plan::reasons::Reasons;
-use crate::plan::{Plan, Summary};
+use crate::plan::{Plan, Summary, ValuePlace};
 
 /// One line of numbers for the head of a listing.
 fn headline(plan: &Plan, summary: &Summary) -> String {
@@ -102,20 +102,17 @@ pub fn memory(plan: &Plan) -> String {
         summary.slots,
         summary.lower_bound_bytes
     );
-    if summary.slot_bytes > summary.lower_bound_bytes {
-        let (peak, waste) = (0..plan.levels.len() as u32).map(|level| at_level(plan, level)).fold(
-            (LevelBytes::default(), LevelBytes::default()),
-            |(peak, waste), bytes| {
-                let more = bytes.values > peak.values;
-                let looser = bytes.slots - bytes.values > waste.slots - waste.values;
-                (if more { bytes } else { peak }, if looser { bytes } else { waste })
-            },
-        );
+    let gaps = plan.gaps();
+    if let Some(gap) = gaps.first() {
+        let over = (summary.slot_bytes as f64 / summary.lower_bound_bytes as f64 - 1.0) * 100.0;
+        let _ = writeln!(out, "the bound is what lives at level {}; the slots have {over:.1} % more:", gap.level);
+    }
+    for gap in &gaps {
+        let (label, (first, last)) = (&plan.buffers[gap.buffer].label, gap.levels);
         let _ = writeln!(
             out,
-            "the bound is level {}, with {} bytes of values; the gap is widest at level {}, whose {} bytes lie in \
-             slots of {}",
-            peak.level, peak.values, waste.level, waste.values, waste.slots
+            "  {label}: {} bytes are free there, and are there for `{}` in levels {first}..={last}",
+            gap.free_bytes, gap.value
         );
     }
     for (id, buffer) in plan.buffers.iter() {
@@ -130,33 +127,15 @@ pub fn memory(plan: &Plan) -> String {
         let _ = writeln!(out, "{id} {}  {kind}  {} bytes  rests in {}", buffer.label, buffer.size_bytes, buffer.rest);
         for value in plan.values.iter().filter(|value| value.buffer == id) {
             let (first, last) = (value.first_level, value.last_level);
+            let (from, bytes) = (value.offset_bytes, value.size_bytes);
             let _ = writeln!(
                 out,
-                "  levels {first}..={last}  {}  {}{:?}  {} bytes",
-                value.path, value.dtype, value.shape, value.size_bytes
+                "  levels {first}..={last}  {}  {}{:?}  {bytes} bytes from {from}",
+                value.path, value.dtype, value.shape
             );
         }
     }
     out
-}
-
-/// What is live at a level.
-#[derive(Clone, Copy, Default)]
-struct LevelBytes {
-    level: u32,
-    /// Bytes of the values.
-    values: u64,
-    /// Bytes of the slots they lie in.
-    slots: u64,
-}
-
-fn at_level(plan: &Plan, level: u32) -> LevelBytes {
-    let live = || plan.values.iter().filter(|value| value.first_level <= level && level <= value.last_level);
-    LevelBytes {
-        level,
-        values: live().map(|value| value.size_bytes).sum(),
-        slots: live().map(|value| plan.buffers[value.buffer].size_bytes).sum(),
-    }
 }
 
 fn barrier(out: &mut String, plan: &Plan, reasons: &Reasons, number: usize, transitions: &[Transition]) {
@@ -176,10 +155,13 @@ fn barrier(out: &mut String, plan: &Plan, reasons: &Reasons, number: usize, tran
 /// A slice by the name of what lies in it, its offset where it does not begin its buffer.
 fn slice_text(plan: &Plan, slice: Slice, level: u32) -> String {
     let buffer = &plan.buffers[slice.buffer];
-    let value = plan
-        .values
-        .iter()
-        .find(|value| value.buffer == slice.buffer && value.first_level <= level && level <= value.last_level);
+    let holds = |value: &&ValuePlace| {
+        let bytes = value.offset_bytes..value.offset_bytes + value.size_bytes;
+        value.buffer == slice.buffer
+            && bytes.contains(&slice.offset_bytes)
+            && (value.first_level..=value.last_level).contains(&level)
+    };
+    let value = plan.values.iter().find(holds);
     let offset = if slice.offset_bytes == 0 { String::new() } else { format!("+{}", slice.offset_bytes) };
     match value {
         Some(value) => format!("{} {}{offset}", value.path, buffer.label),

@@ -74,7 +74,7 @@ fn steps(model: &Model) -> Vec<Step> {
 }
 
 /// The versions that a step reads and those that it defines.
-fn accesses(model: &Model, step: Step) -> (Vec<ValueId>, Vec<ValueId>) {
+pub fn accesses(model: &Model, step: Step) -> (Vec<ValueId>, Vec<ValueId>) {
     match step {
         Step::Upload => (Vec::new(), model.inputs.iter().map(|input| input.value).collect()),
         Step::Op(op) => {

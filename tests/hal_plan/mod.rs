@@ -186,6 +186,7 @@ pub fn plan(count: u64) -> Plan {
         dtype: DType::F32,
         shape: vec![count],
         buffer,
+        offset_bytes: 0,
         size_bytes,
         first_level,
         last_level,

@@ -1,12 +1,16 @@
 //! Follows which bytes mean something during the step: P6, P7.
 //!
 //! Gets the plan, returns errors about the memory map and about reads of bytes that nothing wrote. Then every use of a
-//! slot lies in the one value that lives there, lifetimes are true, and what is read was written, uploaded or carried
-//! over. A dispatch that writes through a binding is taken to write all of it: which elements it writes is the kernel's
-//! business. Never looks at usages.
+//! slot lies in one value that lives there, values that live together share no bytes, lifetimes are true, and what is read was written, uploaded or carried over. A dispatch that writes through a binding
+//! is taken to write all of it: which elements it writes is the kernel's business. Never looks at usages.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::ranges::Ranges;
 use super::{Access, At, Errors, Promise, accesses, hides_uses, is_allowed, lies_in, mentions, tensor_bytes};
-use crate::plan::command::{BufferKind, Command, Slice};
+use crate::plan::command::{Buffer, BufferId, BufferKind, Command, Slice};
+use crate::plan::{Plan, ValuePlace};
 
 const VALUES: At = At::Table("values");
 const OUTPUTS: At = At::Table("outputs");
@@ -15,46 +19,28 @@ const OUTPUTS: At = At::Table("outputs");
 /// bindings hold whole elements, and what lies past the last number of an input belongs to no input.
 const ELEMENT_BYTES: u64 = 16;
 
-/// Bytes of a buffer: disjoint ranges in order that do not touch, as first byte and one past the last.
-#[derive(Clone, Debug, Default)]
-struct Ranges(Vec<(u64, u64)>);
-
-impl Ranges {
-    fn add(&mut self, start: u64, end: u64) {
-        let first = self.0.partition_point(|range| range.1 < start);
-        let last = self.0.partition_point(|range| range.0 <= end);
-        let joined =
-            self.0[first..last].iter().fold((start, end), |all, range| (all.0.min(range.0), all.1.max(range.1)));
-        self.0.splice(first..last, [joined]);
-    }
-
-    /// The first byte from `start` to `end` that is not in it.
-    fn first_gap(&self, start: u64, end: u64) -> Option<u64> {
-        let at = self.0.partition_point(|range| range.1 <= start);
-        match self.0.get(at) {
-            Some(range) if range.0 <= start => (range.1 < end).then_some(range.1),
-            _ => Some(start),
-        }
-    }
-
-    /// What it has from `start` to `end`.
-    fn within(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
-        let at = self.0.partition_point(|range| range.1 <= start);
-        self.0[at..].iter().take_while(move |range| range.0 < end).map(move |r| (r.0.max(start), r.1.min(end)))
-    }
-}
-
 /// What is known of a buffer's bytes.
 #[derive(Clone, Debug, Default)]
 struct Content {
-    /// Those that mean something: in a slot, of the value that lives there.
+    /// Those that mean something: in a slot, of the values that live there.
     written: Ranges,
-    /// The values of a slot, by their lifetimes.
+    /// The values of a slot, by their first level.
     values: Vec<usize>,
-    /// The first of them that is not over.
-    next: usize,
+    /// How many of them have begun.
+    begun: usize,
+    /// Those of them that are not over.
+    living: Living,
     /// Something about it cannot be followed; that was reported, and nothing more is.
     lost: bool,
+}
+
+/// Values that live in a slot at one moment, with no byte in common.
+#[derive(Clone, Debug, Default)]
+struct Living {
+    /// By their first byte.
+    by_offset: BTreeMap<u64, usize>,
+    /// Their last levels and first bytes.
+    ends: BinaryHeap<Reverse<(u32, u64)>>,
 }
 
 struct Contents<'e, 'p> {
@@ -99,26 +85,7 @@ fn places(errors: &mut Errors<'_>, contents: &mut [Content]) {
             errors.push(Promise::P1, VALUES, reason);
             continue;
         };
-        let name = errors.name(value.buffer);
-        let found = value.size_bytes;
-        let mut wrong = Vec::new();
-        if buffer.kind != BufferKind::Slot {
-            wrong.push(format!("expected a slot, found {name}, which is {:?}", buffer.kind));
-        }
-        match tensor_bytes(value.dtype, &value.shape) {
-            Some(least) if (least.max(1)..=buffer.size_bytes).contains(&found) => {}
-            Some(least) => {
-                let most = buffer.size_bytes;
-                wrong.push(format!(
-                    "expected {least} bytes for its shape and at most the {most} of {name}, found {found}"
-                ));
-            }
-            None => wrong.push("expected a shape whose size fits 64 bits, found a larger one".to_owned()),
-        }
-        let (first, last, count) = (value.first_level, value.last_level, plan.levels.len());
-        if first > last || last as usize >= count {
-            wrong.push(format!("expected levels in order and below {count}, found {first} to {last}"));
-        }
+        let wrong = wrong_place(errors, index, buffer);
         let content = &mut contents[value.buffer.index()];
         content.lost |= !wrong.is_empty();
         content.values.push(index);
@@ -128,24 +95,103 @@ fn places(errors: &mut Errors<'_>, contents: &mut [Content]) {
     }
     for (id, content) in plan.buffers.ids().zip(contents) {
         content.values.sort_by_key(|value| plan.values[*value].first_level);
-        let mut longest: Option<usize> = None;
-        for &index in &content.values {
-            let value = &plan.values[index];
-            if let Some(other) = longest.map(|other| &plan.values[other])
-                && value.first_level <= other.last_level
-            {
-                let level = value.first_level;
+        apart(errors, id, content);
+    }
+}
+
+/// What is wrong with the place of one value.
+fn wrong_place(errors: &Errors<'_>, index: usize, buffer: &Buffer) -> Vec<String> {
+    let (plan, value) = (errors.plan, &errors.plan.values[index]);
+    let (name, found) = (errors.name(value.buffer), value.size_bytes);
+    let mut wrong = Vec::new();
+    if buffer.kind != BufferKind::Slot {
+        wrong.push(format!("expected a slot, found {name}, which is {:?}", buffer.kind));
+    }
+    let most = buffer.size_bytes.saturating_sub(value.offset_bytes);
+    match tensor_bytes(value.dtype, &value.shape) {
+        Some(least) if (least.max(1)..=most).contains(&found) => {}
+        Some(least) => {
+            let from = match value.offset_bytes {
+                0 => String::new(),
+                offset => format!(" from {offset} on"),
+            };
+            wrong.push(format!(
+                "expected {least} bytes for its shape and at most the {most} of {name}{from}, found {found}"
+            ));
+        }
+        None => wrong.push("expected a shape whose size fits 64 bits, found a larger one".to_owned()),
+    }
+    let (first, last, count) = (value.first_level, value.last_level, plan.levels.len());
+    if first > last || last as usize >= count {
+        wrong.push(format!("expected levels in order and below {count}, found {first} to {last}"));
+    }
+    wrong
+}
+
+/// P6: values of a slot that live together share no bytes.
+fn apart(errors: &mut Errors<'_>, id: BufferId, content: &mut Content) {
+    let plan = errors.plan;
+    if content.lost {
+        return;
+    }
+    let mut living = Living::default();
+    for &index in &content.values {
+        let value = &plan.values[index];
+        living.leave(value.first_level as usize);
+        match living.meets(plan, value).map(|other| &plan.values[other]) {
+            Some(other) => {
+                let (level, name) = (value.first_level, errors.name(id));
                 let reason = format!(
-                    "expected one value at a time in {}, found `{}` and `{}` both at level {level}",
-                    errors.name(id),
-                    other.path,
-                    value.path
+                    "expected values apart in {name}, found `{}` and `{}` to share bytes at level {level}",
+                    other.path, value.path
                 );
                 errors.push(Promise::P6, VALUES, reason);
                 content.lost = true;
             }
-            if longest.is_none_or(|other| plan.values[other].last_level < value.last_level) {
-                longest = Some(index);
+            None => living.enter(index, value),
+        }
+    }
+}
+
+impl Living {
+    fn enter(&mut self, index: usize, value: &ValuePlace) {
+        self.by_offset.insert(value.offset_bytes, index);
+        self.ends.push(Reverse((value.last_level, value.offset_bytes)));
+    }
+
+    /// Values whose last level lies before this one are over.
+    fn leave(&mut self, level: usize) {
+        while let Some(Reverse((_, offset))) = self.ends.peek().copied().filter(|end| (end.0.0 as usize) < level) {
+            self.ends.pop();
+            self.by_offset.remove(&offset);
+        }
+    }
+
+    /// A value that shares bytes with this one.
+    fn meets(&self, plan: &Plan, value: &ValuePlace) -> Option<usize> {
+        let end = value.offset_bytes.saturating_add(value.size_bytes);
+        let (_, other) = self.by_offset.range(..end).next_back()?;
+        let place = &plan.values[*other];
+        (place.offset_bytes + place.size_bytes > value.offset_bytes).then_some(*other)
+    }
+
+    /// The value that holds a byte.
+    fn at(&self, plan: &Plan, offset_bytes: u64) -> Option<usize> {
+        let (first, index) = self.by_offset.range(..=offset_bytes).next_back()?;
+        (offset_bytes - first < plan.values[*index].size_bytes).then_some(*index)
+    }
+}
+
+impl Content {
+    /// Goes on to a level: values end and begin.
+    fn advance(&mut self, plan: &Plan, level: usize) {
+        self.living.leave(level);
+        while let Some(&next) = self.values.get(self.begun)
+            && plan.values[next].first_level as usize <= level
+        {
+            self.begun += 1;
+            if plan.values[next].last_level as usize >= level {
+                self.living.enter(next, &plan.values[next]);
             }
         }
     }
@@ -190,33 +236,33 @@ impl Contents<'_, '_> {
         }
     }
 
-    /// P6: in a slot, the one value that lives there takes the access. A new value finds nothing written.
+    /// P6: in a slot, one value that lives there takes the access. A new value finds nothing written.
     fn enter(&mut self, level: usize, at: At, access: Access) {
         let (plan, id) = (self.errors.plan, access.slice.buffer);
         let content = &mut self.contents[id.index()];
         if plan.buffers[id].kind != BufferKind::Slot || content.lost {
             return;
         }
-        while let Some(&over) = content.values.get(content.next)
-            && (plan.values[over].last_level as usize) < level
-        {
-            content.next += 1;
-        }
-        let live = content.values.get(content.next).copied();
+        content.advance(plan, level);
         let name = self.errors.name(id);
-        let Some(live) = live.filter(|live| plan.values[*live].first_level as usize <= level) else {
-            self.contents[id.index()].lost = true;
-            let reason = format!("{name}: expected a value to live there at level {level}, found none");
+        let Some(live) = content.living.at(plan, access.slice.offset_bytes) else {
+            content.lost = true;
+            let from = match access.slice.offset_bytes {
+                0 => String::new(),
+                offset => format!(" from byte {offset} on"),
+            };
+            let reason = format!("{name}: expected a value to live there{from} at level {level}, found none");
             return self.errors.push(Promise::P6, at, reason);
         };
+        let value = &plan.values[live];
+        let value_end = value.offset_bytes + value.size_bytes;
         let used = &mut self.used[live];
         if used.is_none() {
-            self.contents[id.index()].written = Ranges::default();
+            content.written.remove(value.offset_bytes, value_end);
         }
         *used = Some((used.map_or(level, |used| used.0), level));
-        let value = &plan.values[live];
         let end = access.slice.offset_bytes.saturating_add(access.slice.size_bytes);
-        if end > value.size_bytes {
+        if end > value_end {
             let (path, bytes) = (&value.path, value.size_bytes);
             let reason =
                 format!("{name}: expected a slice of the {bytes} bytes of `{path}`, found one that ends at {end}");

@@ -2,16 +2,18 @@
 //!
 //! Gets the plan, returns errors about transitions that are missing, wrong or needless. Then a buffer is in a usage
 //! that contains what each command does with it, conflicting uses are apart, and every single transition is needed.
-//! After an error it carries on as if the plan had been right there. Never looks at bytes: usage is tracked per
-//! whole buffer.
+//! After an error it carries on as if the plan had been right there. Usage is tracked per whole buffer; bytes tell
+//! only whether two writes in one usage conflict.
 //!
 //! Necessary means, for a transition in a level: the buffer is used before its next transition, in every usage of `to`
-//! (those of its rest usage aside, if it leaves in that); it was not in `to` already; and no transition before it
-//! could have gone there at once. For one in `leave`: the buffer was not at rest, and could not have been earlier.
+//! (those of its rest usage aside, if it leaves in that); it was not in `to` already; and no transition before it could
+//! have gone there at once. One from a write to the same one stands between writes that share bytes. For one in
+//! `leave`: the buffer was not at rest, and could not have been earlier.
 
 use super::parts::{may_be_in, rests_well};
+use super::ranges::Ranges;
 use super::{At, Errors, Promise, accesses, hides_uses, is_allowed, mentions};
-use crate::plan::command::{Buffer, BufferId, BufferKind, Command, Transition};
+use crate::plan::command::{Buffer, BufferId, BufferKind, Command, Slice, Transition};
 use crate::plan::usage::Usage;
 
 /// How a buffer came into its usage.
@@ -26,13 +28,17 @@ enum Arrival {
 }
 
 /// What is known of a buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Tracked {
     usage: Usage,
     arrival: Arrival,
     /// Its uses since then. Earlier steps used it in its rest usage, as far as this one can know.
     used: Usage,
-    /// The last of them in this step.
+    /// The bytes that were written since then; all of them if an earlier step may have.
+    written: Ranges,
+    /// If it came from a write to the same: the bytes written before, until one of them is written again.
+    rewrites: Option<Ranges>,
+    /// The last use in this step.
     last: Option<At>,
     /// Something names it in a way that cannot be followed; that was reported, and nothing more is.
     lost: bool,
@@ -50,7 +56,8 @@ pub(super) fn check(errors: &mut Errors<'_>) {
     let plan = errors.plan;
     let at_rest = |buffer: &Buffer| {
         let (rest, lost) = (buffer.rest, !rests_well(buffer));
-        Tracked { usage: rest, arrival: Arrival::Rest, used: rest, last: None, lost }
+        let written = if rest.writes() { Ranges::all() } else { Ranges::default() };
+        Tracked { usage: rest, arrival: Arrival::Rest, used: rest, written, rewrites: None, last: None, lost }
     };
     let tracked = plan.buffers.values().map(at_rest).collect();
     let mut usages = Usages { errors, tracked, hides_uses: hides_uses(plan) };
@@ -94,8 +101,10 @@ impl Usages<'_, '_> {
         if !may_be_in(buffer.kind, to) {
             return self.lose(id);
         }
-        let before = self.tracked[id.index()];
+        let nothing = Tracked { used: Usage::empty(), written: Ranges::default(), ..self.tracked[id.index()].clone() };
+        let before = std::mem::replace(&mut self.tracked[id.index()], nothing);
         if before.arrival == Arrival::Barrier(barrier) {
+            self.tracked[id.index()] = before;
             let reason = format!("expected at most one transition in a barrier, found another from {from} to {to}");
             return self.push(Promise::P4, at, id, &reason);
         }
@@ -104,15 +113,17 @@ impl Usages<'_, '_> {
             let reason = format!("expected a transition from {}, in which it is, found one from {from}", before.usage);
             self.push(Promise::P4, at, id, &reason);
         } else if followed {
-            self.necessary(barrier, id, before, to);
+            self.necessary(barrier, id, &before, to);
         }
-        self.tracked[id.index()] =
-            Tracked { usage: to, arrival: Arrival::Barrier(barrier), used: Usage::empty(), ..before };
+        let is_used = followed && before.usage == from && !before.used.is_empty();
+        let rewrites = (is_used && from == to && to.writes()).then_some(before.written);
+        let tracked = &mut self.tracked[id.index()];
+        (tracked.usage, tracked.arrival, tracked.rewrites) = (to, Arrival::Barrier(barrier), rewrites);
     }
 
     /// P4 the other way: this transition is needed, and the one before it was.
-    fn necessary(&mut self, barrier: usize, id: BufferId, before: Tracked, to: Usage) {
-        let Tracked { usage, used, arrival, .. } = before;
+    fn necessary(&mut self, barrier: usize, id: BufferId, before: &Tracked, to: Usage) {
+        let Tracked { usage, used, arrival, .. } = *before;
         let leaving = barrier == self.errors.plan.levels.len();
         let rest = self.errors.plan.buffers[id].rest;
         if let Arrival::Barrier(earlier) = arrival
@@ -126,6 +137,8 @@ impl Usages<'_, '_> {
             } else if !unused.is_empty() {
                 let reason = format!("expected a transition to {used}, as it is used afterwards, found one to {usage}");
                 self.push(Promise::P4, At::Barrier(earlier), id, &reason);
+            } else {
+                self.rewritten(earlier, id, before);
             }
         }
         let reason = if leaving && usage == rest {
@@ -145,22 +158,34 @@ impl Usages<'_, '_> {
         self.push(Promise::P4, At::Barrier(barrier), id, &reason);
     }
 
+    /// P4 of a transition from a write to the same one: it stands between writes that share bytes.
+    fn rewritten(&mut self, barrier: usize, id: BufferId, since: &Tracked) {
+        if since.rewrites.is_some() {
+            let reason = format!(
+                "expected no transition from {0} to {0}, since what is written after it shares no byte with what was \
+                 written before, found one",
+                since.usage
+            );
+            self.push(Promise::P4, At::Barrier(barrier), id, &reason);
+        }
+    }
+
     fn command(&mut self, at: At, command: &Command) {
         let plan = self.errors.plan;
         let Some(accesses) = accesses(plan, command) else {
             return mentions(command).into_iter().for_each(|buffer| self.lose(buffer));
         };
-        let mut uses: Vec<(BufferId, Usage)> =
-            accesses.iter().map(|access| (access.slice.buffer, access.usage)).collect();
+        let mut uses = accesses;
         // Stable, so that errors come in the order of the bindings where they are about one buffer.
-        uses.sort_by_key(|(buffer, _)| *buffer);
-        for uses in uses.chunk_by(|(one, _), (other, _)| one == other) {
-            let buffer = uses[0].0;
-            let usage = uses.iter().fold(Usage::empty(), |all, (_, usage)| all | *usage);
+        uses.sort_by_key(|access| access.slice.buffer);
+        for uses in uses.chunk_by(|one, other| one.slice.buffer == other.slice.buffer) {
+            let Slice { buffer, offset_bytes, size_bytes } = uses[0].slice;
+            let usage = uses.iter().fold(Usage::empty(), |all, access| all | access.usage);
             if !is_allowed(plan.buffers[buffer].kind, usage) {
                 self.lose(buffer);
             } else if usage.is_legal() && (uses.len() == 1 || !usage.writes()) {
-                self.use_buffer(at, buffer, usage);
+                let end = offset_bytes.saturating_add(size_bytes);
+                self.use_buffer(at, buffer, usage, (offset_bytes, end));
             } else {
                 // A copy from a buffer to itself was reported with the command's parts.
                 if matches!(command, Command::Dispatch(_)) {
@@ -174,12 +199,19 @@ impl Usages<'_, '_> {
         }
     }
 
-    fn use_buffer(&mut self, at: At, id: BufferId, usage: Usage) {
-        let Tracked { usage: state, arrival, used, last, lost } = self.tracked[id.index()];
+    /// A use of a buffer; `start` and `end` are the bytes that it writes, if it does.
+    fn use_buffer(&mut self, at: At, id: BufferId, usage: Usage, (start, end): (u64, u64)) {
+        let tracked = &self.tracked[id.index()];
+        let Tracked { usage: state, arrival, used, last, lost, .. } = *tracked;
         if lost {
             return;
         }
-        let conflict = used.writes() || (usage.writes() && !used.is_empty());
+        let conflict = match usage.writes() {
+            // Writes in one usage are apart if their bytes are.
+            true if used == usage => tracked.written.meets(start, end),
+            true => !used.is_empty(),
+            false => used.writes(),
+        };
         let missing = !state.contains(usage) && arrival != Arrival::Assumed;
         if conflict {
             let (now, then) = (verb(usage), verb(used));
@@ -207,8 +239,12 @@ impl Usages<'_, '_> {
         }
         let tracked = &mut self.tracked[id.index()];
         tracked.last = Some(at);
+        if usage.writes() {
+            tracked.written.add(start, end);
+            tracked.rewrites.take_if(|before| before.meets(start, end));
+        }
         if conflict || missing {
-            *tracked = Tracked { usage, arrival: Arrival::Assumed, used: usage, ..*tracked };
+            (tracked.usage, tracked.arrival, tracked.used) = (usage, Arrival::Assumed, usage);
         } else {
             tracked.used |= usage;
             if arrival == Arrival::Assumed {
@@ -221,9 +257,16 @@ impl Usages<'_, '_> {
     fn end(&mut self) {
         let plan = self.errors.plan;
         for (id, buffer) in plan.buffers.iter() {
-            let Tracked { usage, arrival, used, lost, .. } = self.tracked[id.index()];
+            let tracked = self.tracked[id.index()].clone();
+            let Tracked { usage, arrival, used, lost, .. } = tracked;
             if lost || arrival == Arrival::Assumed {
                 continue;
+            }
+            if let Arrival::Barrier(level) = arrival
+                && !self.hides_uses
+                && !used.is_empty()
+            {
+                self.rewritten(level, id, &tracked);
             }
             if let Arrival::Barrier(level) = arrival
                 && level < plan.levels.len()
