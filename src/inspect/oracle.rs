@@ -9,6 +9,8 @@
 //! pairs where those keep states, so that they do not err alike. Never fast: its time grows with the square of a
 //! buffer's accesses.
 
+use std::collections::HashMap;
+
 use crate::plan::Plan;
 use crate::plan::command::{Buffer, BufferId, BufferKind, Command, Level, Slice, Transition};
 use crate::plan::reasons::Hazard;
@@ -189,6 +191,73 @@ fn uses(plan: &Plan, command: &Command, buffer: BufferId) -> Vec<(Usage, Slice)>
         Command::Copy(copy) => {
             let ends = [(copy.from, Usage::COPY_SRC), (copy.to, Usage::COPY_DST)];
             ends.into_iter().filter(|(slice, _)| slice.buffer == buffer).map(|(slice, usage)| (usage, slice)).collect()
+        }
+    }
+}
+
+/// The longest chain of commands of which each depends on the one before: it reads what that wrote, or writes what that
+/// read or wrote, where values that share a slot count as apart. From the commands' accesses alone: no plan that does the
+/// same has fewer levels.
+pub fn longest_chain(plan: &Plan) -> usize {
+    let mut places: HashMap<(BufferId, Option<usize>), Place> = HashMap::new();
+    let mut values: Vec<Vec<usize>> = vec![Vec::new(); plan.buffers.len()];
+    for (index, value) in plan.values.iter().enumerate() {
+        values[value.buffer.index()].push(index);
+    }
+    values.iter_mut().for_each(|here| here.sort_by_key(|index| plan.values[*index].first_level));
+    let longest_life = plan.values.iter().map(|value| value.last_level - value.first_level).max().unwrap_or(0);
+    let mut longest = 0;
+    for (number, level) in plan.levels.iter().enumerate() {
+        let mut done = Vec::new();
+        for command in &level.commands {
+            let touched: Vec<_> = touches(plan, command)
+                .into_iter()
+                .map(|(buffer, writes, offset)| {
+                    let here = &values[buffer.index()];
+                    let value = |index: &usize| &plan.values[*index];
+                    let from = here.partition_point(|at| value(at).first_level + longest_life < number as u32);
+                    let to = here.partition_point(|at| value(at).first_level as usize <= number);
+                    let holds = |at: &&usize| {
+                        (value(at).offset_bytes..value(at).offset_bytes + value(at).size_bytes).contains(&offset)
+                            && value(at).last_level as usize >= number
+                    };
+                    ((buffer, here[from..to].iter().find(holds).copied()), writes)
+                })
+                .collect();
+            let before = touched.iter().map(|(key, writes)| {
+                let place = places.get(key).copied().unwrap_or_default();
+                if *writes { place.written.max(place.read) } else { place.written }
+            });
+            let length = before.max().unwrap_or(0) + 1;
+            longest = longest.max(length);
+            done.extend(touched.into_iter().map(|(key, writes)| (key, writes, length)));
+        }
+        // Commands of a level do not wait for each other.
+        for (key, writes, length) in done {
+            let place = places.entry(key).or_default();
+            let longest = if writes { &mut place.written } else { &mut place.read };
+            *longest = length.max(*longest);
+        }
+    }
+    longest
+}
+
+/// The longest chains that end with a write and with a read of a place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    written: usize,
+    read: usize,
+}
+
+/// The buffers that a command touches, whether it writes them, and the first byte.
+fn touches(plan: &Plan, command: &Command) -> Vec<(BufferId, bool, u64)> {
+    match command {
+        Command::Dispatch(dispatch) => {
+            let bound = dispatch.bindings.iter().zip(&plan.kernels[dispatch.kernel].bindings);
+            bound.map(|(slice, binding)| (slice.buffer, binding.writes, slice.offset_bytes)).collect()
+        }
+        Command::Copy(copy) => {
+            vec![(copy.from.buffer, false, copy.from.offset_bytes), (copy.to.buffer, true, copy.to.offset_bytes)]
         }
     }
 }

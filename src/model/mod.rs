@@ -7,6 +7,7 @@
 
 mod bind;
 mod build;
+mod chain;
 pub mod detect;
 mod dims;
 mod layouts;
@@ -15,6 +16,7 @@ mod print;
 mod weights;
 
 pub use build::{Request, build};
+pub use chain::longest_chain;
 pub use names::{check_names, check_unused};
 pub use print::print;
 

@@ -12,12 +12,12 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::kernel::compose::{Composed, Part, PortBinding, compose};
 use crate::kernel::reflect::reflect;
-use crate::model::{Model, Op, OpId, Origin, Value, ValueId};
+use crate::model::{Model, Op, OpId, Origin, Value, ValueId, longest_chain};
 use crate::plan::command::{
     Binding, Buffer, BufferId, BufferKind, Command, Copy, Dispatch, Kernel, KernelId, Level, LineOrigin, PlanInput,
     PlanOutput, Slice, Transition,
 };
-use crate::plan::memory::{Need, assign};
+use crate::plan::memory::{Need, NeedUse, assign};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout, WeightBuffer, WeightLayout, WeightPiece};
 use crate::plan::{PLAN_VERSION, Plan, ValuePlace};
@@ -375,19 +375,21 @@ impl<'a> Lowering<'a> {
 
     /// What has to have a slot: every first version that an op defines and something uses.
     fn needs(&self) -> Vec<(ValueId, Need)> {
-        let mut uses: Vec<Vec<(u32, bool)>> = vec![Vec::new(); self.model.values.len()];
+        let mut uses: Vec<Vec<NeedUse>> = vec![Vec::new(); self.model.values.len()];
+        let mut number = 0;
         for (level, steps) in (0u32..).zip(&self.schedule.levels) {
             for step in steps {
                 let (reads, writes) = accesses(self.model, *step);
                 // An update both reads and writes: that counts as writing, and is noted last.
-                let all = reads.into_iter().map(|value| (value, false));
-                for (value, is_write) in all.chain(writes.into_iter().map(|value| (value, true))) {
+                let all = reads.into_iter().map(|value| (value, None));
+                for (value, writer) in all.chain(writes.into_iter().map(|value| (value, Some(number)))) {
                     let uses = &mut uses[self.root(value).index()];
                     match uses.last_mut() {
-                        Some((last, writes)) if *last == level => *writes |= is_write,
-                        _ => uses.push((level, is_write)),
+                        Some(last) if last.level == level => last.writer = last.writer.or(writer),
+                        _ => uses.push(NeedUse { level, writer }),
                     }
                 }
+                number += 1;
             }
         }
         let mut needs = Vec::new();
@@ -632,7 +634,7 @@ impl<'a> Lowering<'a> {
             inputs: self.inputs,
             outputs: self.outputs,
             values: self.values,
-            longest_chain: self.schedule.longest_chain,
+            longest_chain: longest_chain(self.model),
         };
         plan.limits = needs(&plan, &limits);
         plan

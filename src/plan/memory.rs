@@ -2,8 +2,9 @@
 //!
 //! Gets the sizes of a schedule's values and the levels that write and read them, returns a place for each and the
 //! slots' sizes. What holds then: values that live in one level never overlap, and one's last level lies before the
-//! other's first where they share bytes; in each level, all uses of a slot either write or read, so no dispatch finds
-//! an input and an output in one buffer (P5), the slot has one usage there, and no sharing adds a level.
+//! other's first where they share bytes; in each level, all uses of a slot either write or read, and no step writes two
+//! values in it, so no dispatch finds an output in a buffer that it binds twice (P5), the slot has one usage there, and
+//! no sharing adds a level.
 //! Deterministic. Never looks at what values are.
 
 /// A value that needs memory.
@@ -11,19 +12,28 @@
 pub struct Need {
     /// Bytes, a multiple of the alignment that bindings need.
     pub size_bytes: u64,
-    /// The levels that use it, in order, and whether they write it; at least one.
-    pub uses: Vec<(u32, bool)>,
+    /// The levels that use it, in order, at least one.
+    pub uses: Vec<NeedUse>,
+}
+
+/// What a level does with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeedUse {
+    /// The level.
+    pub level: u32,
+    /// The step that writes it there, by a number of its own; nothing if it is only read.
+    pub writer: Option<u32>,
 }
 
 impl Need {
     /// First level in which it is used.
     pub fn first(&self) -> u32 {
-        self.uses[0].0
+        self.uses[0].level
     }
 
     /// Last level in which it is used.
     pub fn last(&self) -> u32 {
-        self.uses[self.uses.len() - 1].0
+        self.uses[self.uses.len() - 1].level
     }
 }
 
@@ -37,11 +47,12 @@ pub struct Spot {
 }
 
 /// What a level does with a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum LevelUse {
     Nothing,
     Reads,
-    Writes,
+    /// By these steps.
+    Writes(Vec<u32>),
 }
 
 #[derive(Debug)]
@@ -107,12 +118,12 @@ fn pack(needs: &[Need], most_bytes: u64, weight: impl Fn(&Need) -> (u64, u64)) -
 }
 
 impl Slot {
-    /// Whether every level would still either write or read the slot.
+    /// Whether every level would still either write or read the slot, and no step write it twice.
     fn admits(&self, need: &Need) -> bool {
-        let fits = |(level, writes): &(u32, bool)| match self.uses[*level as usize] {
-            LevelUse::Nothing => true,
-            LevelUse::Reads => !writes,
-            LevelUse::Writes => *writes,
+        let fits = |need: &NeedUse| match (&self.uses[need.level as usize], need.writer) {
+            (LevelUse::Nothing, _) | (LevelUse::Reads, None) => true,
+            (LevelUse::Writes(writers), Some(writer)) => !writers.contains(&writer),
+            (LevelUse::Reads, Some(_)) | (LevelUse::Writes(_), None) => false,
         };
         need.uses.iter().all(fits)
     }
@@ -143,8 +154,13 @@ impl Slot {
         for level in need.first()..=need.last() {
             self.taken[level as usize].push((offset_bytes, end));
         }
-        for (level, writes) in &need.uses {
-            self.uses[*level as usize] = if *writes { LevelUse::Writes } else { LevelUse::Reads };
+        for NeedUse { level, writer } in &need.uses {
+            let here = &mut self.uses[*level as usize];
+            match (here, writer) {
+                (LevelUse::Writes(writers), Some(writer)) => writers.push(*writer),
+                (here, Some(writer)) => *here = LevelUse::Writes(vec![*writer]),
+                (here, None) => *here = LevelUse::Reads,
+            }
         }
     }
 }
@@ -153,9 +169,16 @@ impl Slot {
 mod tests {
     use super::*;
 
-    /// Written in its first level, read in its last.
+    /// Written in its first level by the step of a number, read in its last.
+    fn written_by(writer: u32, size_bytes: u64, first: u32, last: u32) -> Need {
+        let uses = vec![NeedUse { level: first, writer: Some(writer) }, NeedUse { level: last, writer: None }];
+        Need { size_bytes, uses }
+    }
+
+    /// The same by a step that writes nothing else.
     fn need(size_bytes: u64, first: u32, last: u32) -> Need {
-        Need { size_bytes, uses: vec![(first, true), (last, false)] }
+        thread_local!(static NEXT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+        written_by(NEXT.replace(NEXT.get() + 1), size_bytes, first, last)
     }
 
     fn spots(needs: &[Need]) -> (Vec<(usize, u64)>, Vec<u64>) {
@@ -183,6 +206,12 @@ mod tests {
         // The third is read in level 3, which writes the second: it may not take the room beside the third.
         let found = spots(&[need(256, 0, 1), need(128, 3, 4), need(128, 2, 3)]);
         assert_eq!(found, (vec![(0, 0), (1, 0), (0, 0)], vec![256, 128]));
+    }
+
+    #[test]
+    fn no_step_writes_a_slot_twice() {
+        let found = spots(&[need(256, 0, 1), written_by(99, 128, 2, 3), written_by(99, 128, 2, 3)]);
+        assert_eq!(found, (vec![(0, 0), (0, 0), (1, 0)], vec![256, 128]));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses a different part of the support modules")]
 
 pub mod golden;
+pub mod graphs;
 pub mod models;
 pub mod oracle;
 pub mod runner;
