@@ -1,9 +1,9 @@
 //! Planner, checker and oracle hold each other to account.
 //!
-//! Gets plans of the shipped graph and of random ones; asks the oracle, which shares no code with the other two, whether
-//! all conflicting accesses are ordered, and whether each transition is needed for that; breaks plans at random and
-//! compares what checker and oracle say. What then holds: no plan that the checker accepts has an unordered pair. Never
-//! needs a device. `GRAPHC_RANDOM_GRAPHS=N` says how many graphs; `GRAPHC_RANDOM_SEED=N` runs that one alone.
+//! Gets plans of the shipped graph and of random ones; asks the oracle, which shares no code with the other two,
+//! whether all conflicting accesses are ordered, and whether each transition is needed for that; breaks plans at random
+//! and compares what checker and oracle say. What then holds: no plan that the checker accepts has an unordered pair.
+//! Never needs a device. `GRAPHC_RANDOM_GRAPHS=N` says how many graphs; `GRAPHC_RANDOM_SEED=N` runs that one alone.
 
 mod support;
 
@@ -112,8 +112,8 @@ fn planner_checker_and_oracle_agree_on_random_graphs() {
     let (graphs, plans, refused) = (sum(|c| c.graphs), sum(|c| c.plans), sum(|c| c.cyclic));
     let (mutants, killed, seen) = (sum(|c| c.mutants), sum(|c| c.refused), sum(|c| c.unordered));
     println!(
-        "{graphs} graphs, {plans} plans, {refused} graphs without an order; {mutants} broken plans, of which the checker \
-         refused {killed} and the oracle saw {seen}"
+        "{graphs} graphs, {plans} plans, {refused} graphs without an order; {mutants} broken plans, of which the \
+         checker refused {killed} and the oracle saw {seen}"
     );
     assert!(plans >= graphs && refused * 4 < graphs, "most random graphs can be compiled");
     assert!(graphs < 100 || (seen > mutants / 4 && killed > seen), "breaking plans breaks them");

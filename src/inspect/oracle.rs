@@ -196,8 +196,8 @@ fn uses(plan: &Plan, command: &Command, buffer: BufferId) -> Vec<(Usage, Slice)>
 }
 
 /// The longest chain of commands of which each depends on the one before: it reads what that wrote, or writes what that
-/// read or wrote, where values that share a slot count as apart. From the commands' accesses alone: no plan that does the
-/// same has fewer levels.
+/// read or wrote, where values that share a slot count as apart. From the commands' accesses alone: no plan that does
+/// the same has fewer levels.
 pub fn longest_chain(plan: &Plan) -> usize {
     let mut places: HashMap<(BufferId, Option<usize>), Place> = HashMap::new();
     let mut values: Vec<Vec<usize>> = vec![Vec::new(); plan.buffers.len()];

@@ -11,7 +11,11 @@ use graphc::checkpoint::Checkpoint;
 pub const KERNELS: [(&str, &str); 14] = [
     (
         "rows.ron",
-        r#"Kernel(ports: {"table": ["N", "C"], "rows": Port(u32, ["M"]), "y": ["M", "C"]}, consts: {"C": "C"}, dispatch: ["C", "M"])"#,
+        r#"Kernel(
+    ports: {"table": ["N", "C"], "rows": Port(u32, ["M"]), "y": ["M", "C"]},
+    consts: {"C": "C"},
+    dispatch: ["C", "M"],
+)"#,
     ),
     (
         "rows.wgsl",
@@ -23,7 +27,11 @@ pub const KERNELS: [(&str, &str); 14] = [
     ),
     (
         "product.ron",
-        r#"Kernel(ports: {"x": ["M", "I"], "weight": ["O", "I"], "y": ["M", "O"]}, consts: {"I": "I", "O": "O"}, dispatch: ["O", "M"])"#,
+        r#"Kernel(
+    ports: {"x": ["M", "I"], "weight": ["O", "I"], "y": ["M", "O"]},
+    consts: {"I": "I", "O": "O"},
+    dispatch: ["O", "M"],
+)"#,
     ),
     (
         "product.wgsl",
@@ -40,7 +48,11 @@ override O: u32;
     ),
     (
         "split.ron",
-        r#"Kernel(ports: {"x": ["M", "I"], "low": ["M", "I"], "high": ["M", "I"]}, consts: {"COUNT": "M * I"}, dispatch: ["COUNT"])"#,
+        r#"Kernel(
+    ports: {"x": ["M", "I"], "low": ["M", "I"], "high": ["M", "I"]},
+    consts: {"COUNT": "M * I"},
+    dispatch: ["COUNT"],
+)"#,
     ),
     (
         "split.wgsl",
@@ -54,7 +66,11 @@ override O: u32;
     ),
     (
         "add_to.ron",
-        r#"Kernel(ports: {"sum": ["M", "I"], "x": ["M", "I"]}, consts: {"COUNT": "M * I"}, dispatch: ["COUNT"])"#,
+        r#"Kernel(
+    ports: {"sum": ["M", "I"], "x": ["M", "I"]},
+    consts: {"COUNT": "M * I"},
+    dispatch: ["COUNT"],
+)"#,
     ),
     (
         "add_to.wgsl",
@@ -67,7 +83,10 @@ override O: u32;
     (
         "running_sum.ron",
         r#"Kernel(
-    ports: {"x": ["T", "C"], "sum": ["B", "C"], "offsets": Port(u32, ["S + 1"]), "places": Port(u32, ["S"]), "y": ["T", "C"]},
+    ports: {
+        "x": ["T", "C"], "sum": ["B", "C"], "offsets": Port(u32, ["S + 1"]), "places": Port(u32, ["S"]),
+        "y": ["T", "C"],
+    },
     consts: {"C": "C"},
     dispatch: ["C", "S"],
 )"#,
@@ -88,7 +107,11 @@ override O: u32;
     ),
     (
         "peek.ron",
-        r#"Kernel(ports: {"x": ["T", "C"], "sum": ["B", "C"], "y": ["T", "C"]}, consts: {"C": "C"}, dispatch: ["C", "T"])"#,
+        r#"Kernel(
+    ports: {"x": ["T", "C"], "sum": ["B", "C"], "y": ["T", "C"]},
+    consts: {"C": "C"},
+    dispatch: ["C", "T"],
+)"#,
     ),
     (
         "peek.wgsl",
@@ -100,7 +123,13 @@ override O: u32;
     ),
     (
         "keep.ron",
-        r#"Kernel(ports: {"x": ["T", "C"], "last": ["B", "C"], "offsets": Port(u32, ["S + 1"]), "places": Port(u32, ["S"])}, consts: {"C": "C"}, dispatch: ["C", "S"])"#,
+        r#"Kernel(
+    ports: {
+        "x": ["T", "C"], "last": ["B", "C"], "offsets": Port(u32, ["S + 1"]), "places": Port(u32, ["S"]),
+    },
+    consts: {"C": "C"},
+    dispatch: ["C", "S"],
+)"#,
     ),
     (
         "keep.wgsl",
@@ -113,6 +142,9 @@ override O: u32;
 ",
     ),
 ];
+
+/// The ports through which kernels find their sequences.
+const SEQUENCES: &str = r#""offsets": "in.offsets", "places": "in.places""#;
 
 /// A graph and what it runs on.
 #[derive(Debug)]
@@ -178,7 +210,8 @@ impl RandomGraph {
         "T": Tokens, "S": Sequences, "R": Rows, "B": Capacity,
     }},
     state: {{
-        "sum": State(dtype: f32, per: "L", shape: ["B", "C"], init: 0.5), "last": State(dtype: f32, per: "L", shape: ["B", "C"], init: 0.0),
+        "sum": State(dtype: f32, per: "L", shape: ["B", "C"], init: 0.5),
+        "last": State(dtype: f32, per: "L", shape: ["B", "C"], init: 0.0),
     }},
     inputs: {{
         "tokens": Input(token_ids, ["T"]), "offsets": Input(sequence_offsets, ["S + 1"]),
@@ -277,7 +310,7 @@ impl Writer<'_> {
             6 => {
                 let (x, y) = (self.any(Width::C), self.name(Width::C, in_loop));
                 self.line(&format!(
-                    r#"Op("running_sum", {{"x": "{x}", "sum": "state.sum.{layer}", "offsets": "in.offsets", "places": "in.places", "y": "{y}"}}),"#
+                    r#"Op("running_sum", {{"x": "{x}", "sum": "state.sum.{layer}", "y": "{y}", {SEQUENCES}}}),"#
                 ));
                 self.define(y, Width::C);
             }
@@ -289,17 +322,15 @@ impl Writer<'_> {
             }
             8 => {
                 let x = self.any(Width::C);
-                self.line(&format!(
-                    r#"Op("keep", {{"x": "{x}", "last": "state.last.{layer}", "offsets": "in.offsets", "places": "in.places"}}),"#
-                ));
+                self.line(&format!(r#"Op("keep", {{"x": "{x}", "last": "state.last.{layer}", {SEQUENCES}}}),"#));
             }
             _ => {
                 let (width, conditions) = (self.width(), ["T > 1", "S > 1", "C > D"]);
                 let (x, y, other) = (self.any(width), self.name(width, in_loop), self.any(width));
                 let condition = conditions[self.rng.usize(0..3)];
-                self.line(&format!(
-                    r#"If("{condition}", [Map("-0.5 * x", {{"x": "{x}"}}, "{y}")], [Let("old", "{other}"), Map("0.5 * x + 0.1", {{"x": "old"}}, "{y}")]),"#
-                ));
+                let then = format!(r#"Map("-0.5 * x", {{"x": "{x}"}}, "{y}")"#);
+                let otherwise = format!(r#"Let("old", "{other}"), Map("0.5 * x + 0.1", {{"x": "old"}}, "{y}")"#);
+                self.line(&format!(r#"If("{condition}", [{then}], [{otherwise}]),"#));
                 self.define(y, width);
             }
         }

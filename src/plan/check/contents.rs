@@ -1,8 +1,9 @@
 //! Follows which bytes mean something during the step: P6, P7.
 //!
 //! Gets the plan, returns errors about the memory map and about reads of bytes that nothing wrote. Then every use of a
-//! slot lies in one value that lives there, values that live together share no bytes, lifetimes are true, and what is read was written, uploaded or carried over. A dispatch that writes through a binding
-//! is taken to write all of it: which elements it writes is the kernel's business. Never looks at usages.
+//! slot lies in one value that lives there, values that live together share no bytes, lifetimes are true, and what is
+//! read was written, uploaded or carried over. A dispatch that writes through a binding is taken to write all of it:
+//! which elements it writes is the kernel's business. Never looks at usages.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
