@@ -162,18 +162,18 @@ impl Plan {
     /// Bytes of the values that live at each level, each up to where the next binding may begin.
     pub fn live_bytes(&self) -> Vec<u64> {
         let alignment = u64::from(self.limits.min_storage_buffer_offset_alignment.max(1));
-        let mut begins = vec![0; self.levels.len()];
-        let mut ends = vec![0; self.levels.len()];
+        let mut begins = vec![0_u64; self.levels.len()];
+        let mut ends = vec![0_u64; self.levels.len()];
         for value in &self.values {
-            let size_bytes = value.size_bytes.next_multiple_of(alignment);
-            begins[value.first_level as usize] += size_bytes;
-            ends[value.last_level as usize] += size_bytes;
+            let size_bytes = value.size_bytes.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
+            let (begin, end) = (&mut begins[value.first_level as usize], &mut ends[value.last_level as usize]);
+            (*begin, *end) = (begin.saturating_add(size_bytes), end.saturating_add(size_bytes));
         }
-        let mut live = 0;
+        let mut live: u64 = 0;
         let level = |(begin, end): (&u64, &u64)| {
-            live += begin;
+            live = live.saturating_add(*begin);
             let here = live;
-            live -= end;
+            live = live.saturating_sub(*end);
             here
         };
         begins.iter().zip(&ends).map(level).collect()
@@ -187,11 +187,13 @@ impl Plan {
         let most = live.iter().max();
         let Some(level) = live.iter().position(|bytes| Some(bytes) == most) else { return Vec::new() };
         let level = level as u32;
-        let mut taken = vec![0; self.buffers.len()];
+        let mut taken = vec![0_u64; self.buffers.len()];
         let mut tops: Vec<Option<&ValuePlace>> = vec![None; self.buffers.len()];
         for value in &self.values {
             if (value.first_level..=value.last_level).contains(&level) {
-                taken[value.buffer.index()] += value.size_bytes.next_multiple_of(alignment);
+                let size_bytes = value.size_bytes.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
+                let taken = &mut taken[value.buffer.index()];
+                *taken = size_bytes.saturating_add(*taken);
             }
             let top = &mut tops[value.buffer.index()];
             let end = |value: &ValuePlace| value.offset_bytes + value.size_bytes;
