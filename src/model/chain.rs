@@ -35,14 +35,14 @@ pub fn longest_chain(model: &Model) -> u32 {
     model.outputs.iter().for_each(|output| readers[output.value.index()].is_output = true);
     let mut chains =
         Chains { model, readers, length: vec![None; model.ops.len()], is_entered: vec![false; model.ops.len()] };
-    let ops = model.ops.ids().map(|op| chains.to_op(op)).max().unwrap_or(0);
+    let ops = model.ops.ids().map(|op| chains.ending_with(op)).max().unwrap_or(0);
     let outputs = model.outputs.iter().map(|output| chains.known(output.value) + 1).max().unwrap_or(0);
     ops.max(outputs).max(u32::from(!model.inputs.is_empty()))
 }
 
 impl Chains<'_> {
     /// The longest chain that ends with an op. Without recursion: chains are as long as models are deep.
-    fn to_op(&mut self, op: OpId) -> u32 {
+    fn ending_with(&mut self, op: OpId) -> u32 {
         let mut waiting = vec![op];
         while let Some(&next) = waiting.last() {
             if self.length[next.index()].is_some() {
