@@ -14,6 +14,10 @@ static SHADERS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 /// The small trained model that runs when none is named.
 pub static DEMO_MODEL: &[u8] = include_bytes!("../models/model.safetensors");
 
+/// The vocabulary of RWKV World models, in the form that `generate::vocabulary` reads. Token 0, which ends a text, and
+/// the ids from 65530 on are not in it.
+pub static WORLD_VOCABULARY: &str = include_str!("../vocabularies/rwkv_world.txt");
+
 /// A file that cannot be read.
 #[derive(Debug)]
 pub struct ReadError {

@@ -237,6 +237,26 @@ fn main(@builtin(workgroup_id) id: vec3<u32>) {
     ),
 ];
 
+/// Mistakes in a vocabulary, for `graphc run` of a model that has 6 tokens.
+const IN_VOCABULARIES: [(&str, &str); 16] = [
+    ("vocabulary_without_id", "1 'a' 1\n\n'b' 1\n3\n"),
+    ("vocabulary_id_too_large", "5 'a' 1\n6 'b' 1\n99999999999 'c' 1\n"),
+    ("vocabulary_without_literal", "1 a 1\n2  'b' 1\n3 r'c' 1\n"),
+    ("vocabulary_unclosed_literal", "1 'a 1\n2 \"b' 1\n3 '\\' 1\n"),
+    ("vocabulary_unknown_escape", "1 'a\\q' 2\n2 b'\\u00e9' 1\n3 '\\é' 2\n4 '\\"),
+    ("vocabulary_escape_cut_short", "1 '\\x4' 1\n2 '\\u00e' 2\n3 b'\\xé9' 1\n4 '\\U0000004"),
+    ("vocabulary_no_character", "1 '\\ud800' 3\n2 'a\\U00110000' 2\n"),
+    ("vocabulary_no_byte", "1 b'aé' 3\n"),
+    ("vocabulary_without_length", "1 'a'\n2 'b'1\n3 'c' one\n4 'd' 1 # d\n5 'e' 99999999999999999999\n"),
+    ("vocabulary_wrong_length", "1 'é' 1\n2 b'\\xc3' 4\n"),
+    ("vocabulary_empty_token", "0 '' 0\n"),
+    ("vocabulary_id_twice", "1 'a' 1\n2 'b' 1\n1 'c' 1\n"),
+    ("vocabulary_bytes_twice", "1 'é' 2\n2 'b' 1\n3 b'\\xc3\\xa9' 2\n"),
+    ("vocabulary_empty", ""),
+    ("vocabulary_is_something_else", GRAPH.1),
+    ("vocabulary_lacks_text", "1 'a' 1\n2 'ab' 2\n3 b'\\xc3' 1\n"),
+];
+
 fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder is made");
     std::fs::write(path, text).expect("a file is written");
@@ -360,6 +380,25 @@ fn refusals_of_the_command_line_read_as_kept() {
     keep("bad_limits", &dir, &format!("{COMPILE} --target bad.ron"));
     change(&dir, TINY, "ForEach(", "Let(\"old\", \"state.sum\"),\n        ForEach(");
     keep("lint_of_compile", &dir, COMPILE);
+}
+
+const RUN: &str =
+    "run --graphs graphs --shaders shaders --weights model.safetensors --vocabulary words.txt --prompt abé";
+
+#[test]
+fn mistakes_in_vocabularies_read_as_kept() {
+    let dir = folder();
+    for (name, text) in IN_VOCABULARIES {
+        write(&dir.file("words.txt"), text);
+        keep(name, &dir, RUN);
+    }
+    write(&dir.file("words.txt"), &format!("1 'a' 1\n2 '{}' 4096\n", "b".repeat(4096)));
+    keep("vocabulary_long_line", &dir, RUN);
+    write(&dir.file("words.txt"), &" ".repeat((1 << 24) + 1));
+    keep("vocabulary_too_large", &dir, RUN);
+    std::fs::write(dir.file("words.txt"), b"1 '\xe9' 1\n").expect("written");
+    keep("vocabulary_no_utf8", &dir, RUN);
+    keep("no_vocabulary", &dir, &RUN.replace("--vocabulary words.txt ", ""));
 }
 
 #[test]

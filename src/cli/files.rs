@@ -29,6 +29,11 @@ pub(super) fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<Strin
         // Whoever names a file means what is in it; most likely what should have written it has failed.
         return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
     }
+    utf8(path, bytes)
+}
+
+/// The bytes of a file as text.
+pub(super) fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes)
         .map_err(|error| Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display())))
 }

@@ -15,6 +15,7 @@ mod input;
 mod log_sink;
 mod prompts;
 mod run;
+mod text;
 
 use std::fmt::Display;
 use std::io::IsTerminal;

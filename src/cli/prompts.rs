@@ -6,13 +6,13 @@
 
 use serde::Deserialize;
 
-use crate::cli::{Failure, print_result};
+use crate::cli::{Failure, print_result, text};
 use crate::generate::GenerateError;
 use crate::generate::queue::Prompt;
-use crate::generate::text::{BYTE_VOCABULARY, Utf8Stream, bytes_to_tokens};
+use crate::generate::vocabulary::Vocabulary;
 
 /// What holds for a prompt that does not say otherwise.
-pub(super) struct Defaults {
+pub(super) struct Defaults<'v> {
     /// How many tokens to generate.
     pub count: u32,
     pub seed: u64,
@@ -21,7 +21,9 @@ pub(super) struct Defaults {
     /// The token before every list of tokens.
     pub start_of_tokens: Option<u32>,
     /// Size of the vocabulary, if it is known.
-    pub vocabulary: Option<u64>,
+    pub size: Option<u64>,
+    /// The vocabulary, instead of the one that models of this size have.
+    pub vocabulary: Option<&'v Vocabulary>,
 }
 
 /// What a prompt is called in the results.
@@ -48,7 +50,7 @@ struct Line {
 }
 
 /// The prompts of a text; `name` is its file's. All that is wrong comes out together.
-pub(super) fn parse(name: &str, text: &str, defaults: &Defaults) -> Result<List, Failure> {
+pub(super) fn parse(name: &str, text: &str, defaults: &Defaults<'_>) -> Result<List, Failure> {
     let lines = || text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty());
     let is_json = lines().next().is_some_and(|(line, _)| line.trim_start().starts_with('{'));
     let mut list = List { prompts: Vec::new(), labels: Vec::new() };
@@ -78,29 +80,18 @@ pub(super) fn parse(name: &str, text: &str, defaults: &Defaults) -> Result<List,
     Ok(list)
 }
 
-/// The tokens of a text, or why the model takes none.
-pub(super) fn tokenize(text: &str, vocabulary: Option<u64>) -> Result<Vec<u32>, String> {
-    match vocabulary {
-        Some(size) if size != BYTE_VOCABULARY => Err(format!(
-            "the model has {size} tokens and no known tokenizer; give `--tokens 1,2,3` instead of text, or `tokens` in \
-             JSON lines"
-        )),
-        _ => Ok(bytes_to_tokens(text)),
-    }
-}
-
-fn prompt(line: Line, defaults: &Defaults) -> Result<Prompt, String> {
+fn prompt(line: Line, defaults: &Defaults<'_>) -> Result<Prompt, String> {
     let start = if line.tokens.is_some() { defaults.start_of_tokens } else { defaults.start };
     let mut tokens = Vec::from_iter(start);
     match (line.prompt, line.tokens) {
-        (Some(text), None) => tokens.extend(tokenize(&text, defaults.vocabulary)?),
+        (Some(text), None) => tokens.extend(text::tokenize(&text, defaults.vocabulary, defaults.size)?),
         (None, Some(given)) => tokens.extend(given),
         _ => return Err("expected either `prompt` or `tokens`".into()),
     }
     if tokens.is_empty() {
         return Err("nothing to go on from: it has no tokens".into());
     }
-    if let Some(vocabulary) = defaults.vocabulary
+    if let Some(vocabulary) = defaults.size
         && let Some((at, token)) = tokens.iter().enumerate().find(|(_, token)| u64::from(**token) >= vocabulary)
     {
         return Err(GenerateError::Token { token: *token, at, vocabulary }.to_string());
@@ -111,15 +102,15 @@ fn prompt(line: Line, defaults: &Defaults) -> Result<Prompt, String> {
 /// Prints results in the order of the prompts, each as soon as those before it are printed.
 pub(super) struct Printer<'l> {
     list: &'l List,
-    as_text: bool,
+    vocabulary: Option<&'l Vocabulary>,
     waiting: Vec<Option<Vec<u32>>>,
     printed: usize,
 }
 
 impl<'l> Printer<'l> {
-    /// Prints what follows on these prompts as text, or as tokens.
-    pub(super) fn new(list: &'l List, as_text: bool) -> Self {
-        Self { list, as_text, waiting: vec![None; list.prompts.len()], printed: 0 }
+    /// Prints what follows on these prompts as text of this vocabulary, or as tokens.
+    pub(super) fn new(list: &'l List, vocabulary: Option<&'l Vocabulary>) -> Self {
+        Self { list, vocabulary, waiting: vec![None; list.prompts.len()], printed: 0 }
     }
 
     /// Takes what was generated for a prompt.
@@ -133,11 +124,7 @@ impl<'l> Printer<'l> {
     }
 
     fn entry(&self, nth: usize, tokens: &[u32]) -> String {
-        let text = self.as_text.then(|| {
-            let mut stream = Utf8Stream::new();
-            let text = stream.push(&tokens.iter().map(|token| *token as u8).collect::<Vec<u8>>());
-            text + stream.finish()
-        });
+        let text = self.vocabulary.map(|vocabulary| vocabulary.decode(tokens));
         match (&self.list.labels[nth], text) {
             (Label::Json(id), Some(text)) => format!("{}\n", serde_json::json!({ "id": id, "text": text })),
             (Label::Json(id), None) => format!("{}\n", serde_json::json!({ "id": id, "tokens": tokens })),
@@ -154,8 +141,9 @@ impl<'l> Printer<'l> {
 mod tests {
     use super::*;
 
-    const DEFAULTS: Defaults =
-        Defaults { count: 7, seed: 1, start: Some(0), start_of_tokens: None, vocabulary: Some(256) };
+    const DEFAULTS: Defaults<'_> =
+        Defaults { count: 7, seed: 1, start: Some(0), start_of_tokens: None, size: Some(256), vocabulary: None };
+    static BYTES: Vocabulary = Vocabulary::byte_level();
 
     fn read(text: &str) -> Result<List, String> {
         parse("p", text, &DEFAULTS).map_err(|failure| match failure {
@@ -171,10 +159,10 @@ mod tests {
     fn a_prompt_a_line() {
         let list = read("ab\n\n c\n").expect("two prompts");
         assert_eq!(list.prompts, [prompt(&[0, 97, 98], 7, 1), prompt(&[0, 32, 99], 7, 1)]);
-        let printer = Printer::new(&list, true);
+        let printer = Printer::new(&list, Some(&BYTES));
         assert_eq!(printer.entry(0, &[104, 105]), "==> 1: ab <==\nhi\n");
         assert_eq!(printer.entry(1, &[104, 0xc3]), "\n==> 3:  c <==\nh\u{fffd}\n");
-        assert_eq!(Printer::new(&list, false).entry(0, &[104, 105]), "==> 1: ab <==\n104,105\n");
+        assert_eq!(Printer::new(&list, None).entry(0, &[104, 105]), "==> 1: ab <==\n104,105\n");
     }
 
     #[test]
@@ -182,8 +170,8 @@ mod tests {
         let list =
             read("{\"prompt\": \"a\\nb\"}\n{\"tokens\": [5], \"n\": 2, \"id\": \"x\", \"seed\": 9}\n").expect("two");
         assert_eq!(list.prompts, [prompt(&[0, 97, 10, 98], 7, 1), prompt(&[5], 2, 9)]);
-        assert_eq!(Printer::new(&list, true).entry(0, &[34, 10]), "{\"id\":1,\"text\":\"\\\"\\n\"}\n");
-        assert_eq!(Printer::new(&list, false).entry(1, &[3, 4]), "{\"id\":\"x\",\"tokens\":[3,4]}\n");
+        assert_eq!(Printer::new(&list, Some(&BYTES)).entry(0, &[34, 10]), "{\"id\":1,\"text\":\"\\\"\\n\"}\n");
+        assert_eq!(Printer::new(&list, None).entry(1, &[3, 4]), "{\"id\":\"x\",\"tokens\":[3,4]}\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::base::step::StepShape;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
 use crate::cli::prompts::{self, Defaults, List, Printer};
+use crate::cli::text::{self, Reading, Stop};
 use crate::cli::{Failure, ModelArgs, files, input, log_sink};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
@@ -23,7 +24,8 @@ use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
 use crate::generate::queue::{self, Settings};
 use crate::generate::sample::Sampler;
 use crate::generate::state::{self, StateOwner};
-use crate::generate::text::{BYTE_VOCABULARY, Utf8Stream};
+use crate::generate::text::Utf8Stream;
+use crate::generate::vocabulary::Vocabulary;
 use crate::generate::{Rows, STEP_TOKENS};
 use crate::tensor::Tensor;
 
@@ -101,9 +103,14 @@ pub(super) struct RunArgs {
     /// otherwise]
     #[arg(long, value_name = "ID")]
     start_token: Option<u32>,
-    /// Stop when this token is generated [default: 0 for the built-in model, none otherwise]
-    #[arg(long, value_name = "ID")]
-    stop_token: Option<u32>,
+    /// Stop when this token is generated, with `none` never [default: 0 for the built-in model, and where the
+    /// vocabulary has no bytes for 0, as that of World models; none otherwise]
+    #[arg(long, value_name = "ID|none", value_parser = text::stop)]
+    stop_token: Option<Stop>,
+    /// The text of each token: a file of lines as 257 '\t\t' 2, which are id, literal and number of bytes [default:
+    /// bytes for a model of 256 tokens, the World vocabulary for one of 65536]
+    #[arg(long, value_name = "FILE")]
+    vocabulary: Option<PathBuf>,
     /// Print what it cost, to stderr
     #[arg(long)]
     stats: bool,
@@ -148,6 +155,8 @@ struct Task<'a> {
     args: &'a RunArgs,
     input: &'a Input,
     work: Work,
+    /// That of `--vocabulary`.
+    vocabulary: Option<Vocabulary>,
     /// The file of the state to begin in.
     state_in: Option<Vec<u8>>,
 }
@@ -161,11 +170,12 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     log_sink::install(args.validate || args.drop_transition.is_some());
     let input = input::read(&args.model)?;
     let state_in = args.state_in.as_deref().map(|path| files::read(path, "a state", MAX_STATE_BYTES)).transpose()?;
+    let given = args.vocabulary.as_deref().map(|path| text::from_file(path, vocabulary(&input))).transpose()?;
     let work = match &args.prompts {
-        Some(path) => Work::Many(prompts(&args, &input, path)?),
-        None => Work::One(prompt(&args, &input)?),
+        Some(path) => Work::Many(prompts(&args, &input, path, given.as_ref())?),
+        None => Work::One(prompt(&args, &input, given.as_ref())?),
     };
-    let task = Task { args: &args, input: &input, work, state_in };
+    let task = Task { args: &args, input: &input, work, vocabulary: given, state_in };
     let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
     let hal_options = HalOptions {
         track: tracked,
@@ -189,7 +199,7 @@ fn start_token(args: &RunArgs, input: &Input) -> Option<u32> {
 }
 
 /// The prompt as tokens.
-fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
+fn prompt(args: &RunArgs, input: &Input, given: Option<&Vocabulary>) -> Result<Vec<u32>, Failure> {
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => Some(text.clone()),
         (_, Some(path)) => Some(files::read_text(path, "a prompt", MAX_PROMPT_BYTES)?),
@@ -199,7 +209,7 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
     let mut tokens = Vec::from_iter(start);
     if let Some(text) = text {
         let wrong = |message| Failure::Diagnostics(format!("error: {message}\n"));
-        tokens.extend(prompts::tokenize(&text, vocabulary(input)).map_err(wrong)?);
+        tokens.extend(text::tokenize(&text, given, vocabulary(input)).map_err(wrong)?);
     }
     tokens.extend(args.tokens.iter().flatten());
     if tokens.is_empty() {
@@ -212,11 +222,11 @@ fn prompt(args: &RunArgs, input: &Input) -> Result<Vec<u32>, Failure> {
 }
 
 /// The prompts of a file.
-fn prompts(args: &RunArgs, input: &Input, path: &Path) -> Result<List, Failure> {
+fn prompts(args: &RunArgs, input: &Input, path: &Path, given: Option<&Vocabulary>) -> Result<List, Failure> {
     let text = files::read_text(path, "prompts", MAX_PROMPT_BYTES)?;
     let (count, seed, start) = (args.n, args.seed, start_token(args, input));
     let start_of_tokens = args.start_token;
-    let defaults = Defaults { count, seed, start, start_of_tokens, vocabulary: vocabulary(input) };
+    let defaults = Defaults { count, seed, start, start_of_tokens, size: vocabulary(input), vocabulary: given };
     prompts::parse(&path.display().to_string(), &text, &defaults)
 }
 
@@ -263,9 +273,10 @@ fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failur
         state::from_bytes(bytes, batch.state_layout(), &owner(input)).map_err(refuse)
     });
     let begin = begin.transpose()?;
+    let reading = reading(task, batch.options().vocabulary);
     let stats = match &task.work {
-        Work::One(prompt) => one(&mut batch, args, input, prompt, begin.as_ref())?,
-        Work::Many(list) => many(&mut batch, args, input, list, begin.as_ref())?,
+        Work::One(prompt) => one(&mut batch, task, prompt, begin.as_ref(), reading)?,
+        Work::Many(list) => many(&mut batch, args, list, begin.as_ref(), reading)?,
     };
     if args.stats {
         stats.print(executor.device());
@@ -296,11 +307,12 @@ fn owner(input: &Input) -> StateOwner {
 /// Reads one prompt and goes on from it.
 fn one<S: Session>(
     batch: &mut Batch<'_, S>,
-    args: &RunArgs,
-    input: &Input,
+    task: &Task<'_>,
     prompt: &[u32],
     begin: Option<&SequenceState>,
+    reading: Reading<'_>,
 ) -> Result<Stats, Failure> {
+    let Task { args, input, .. } = task;
     let rows = if args.all_positions { Rows::All } else { Rows::Last };
     batch.prepare(&[prompt.len()], rows)?;
     batch.prepare(&[1], Rows::Last)?;
@@ -320,7 +332,7 @@ fn one<S: Session>(
     let last = logits.last().expect("a prompt has a last token").clone();
     let before = batch.session().cpu_cost();
     let began = Instant::now();
-    let generated = generate(batch, sequence, args, input.is_demo, last)?;
+    let generated = generate(batch, sequence, args, reading, last)?;
     stats.decode = (generated, began.elapsed());
     stats.cost = (before, batch.session().cpu_cost());
     if let Some(path) = &args.state_out {
@@ -335,18 +347,17 @@ fn one<S: Session>(
 fn many<S: Session>(
     batch: &mut Batch<'_, S>,
     args: &RunArgs,
-    input: &Input,
     list: &List,
     begin: Option<&SequenceState>,
+    reading: Reading<'_>,
 ) -> Result<Stats, Failure> {
     let side_by_side = batch.options().capacity as usize;
     let largest = *batch.options().step_tokens.last().expect("there is a size") as usize;
     // The largest step first: the others share its memory.
     batch.prepare(&vec![(largest / side_by_side).max(1); side_by_side], Rows::Last)?;
     let (temperature, top_p) = (args.temperature, args.top_p);
-    let settings = Settings { temperature, top_p, stop: stop_token(args, input.is_demo), begin };
-    let as_text = batch.options().vocabulary == BYTE_VOCABULARY && !args.print_tokens;
-    let mut printer = Printer::new(list, as_text);
+    let settings = Settings { temperature, top_p, stop: reading.stop, begin };
+    let mut printer = Printer::new(list, reading.text);
     let (mut generated, mut failure) = (0, None);
     let before = batch.session().cpu_cost();
     let began = Instant::now();
@@ -368,8 +379,17 @@ fn many<S: Session>(
     failure.map_or(Ok(stats), Err)
 }
 
-fn stop_token(args: &RunArgs, is_demo: bool) -> Option<u32> {
-    args.stop_token.or(is_demo.then_some(DEMO_TEXT_BOUNDARY))
+/// How what a model of `size` tokens generates is read.
+fn reading<'t>(task: &'t Task<'_>, size: u64) -> Reading<'t> {
+    let Task { args, input, .. } = task;
+    let vocabulary = task.vocabulary.as_ref().or_else(|| text::built_in(size));
+    let stop = match args.stop_token {
+        Some(Stop::Never) => None,
+        Some(Stop::At(token)) => Some(token),
+        None if input.is_demo => Some(DEMO_TEXT_BOUNDARY),
+        None => vocabulary.and_then(Vocabulary::end_of_text),
+    };
+    Reading { stop, text: vocabulary.filter(|_| !args.print_tokens) }
 }
 
 /// Generates and prints. Returns the number of steps taken. If the state is wanted, everything printed is read.
@@ -377,24 +397,22 @@ fn generate<S: Session>(
     batch: &mut Batch<'_, S>,
     sequence: SequenceId,
     args: &RunArgs,
-    is_demo: bool,
+    reading: Reading<'_>,
     mut logits: Vec<f32>,
 ) -> Result<usize, Failure> {
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
-    let stop = stop_token(args, is_demo);
-    let as_text = batch.options().vocabulary == BYTE_VOCABULARY && !args.print_tokens;
     let mut stream = Utf8Stream::new();
     let mut out = std::io::stdout().lock();
     let mut steps = 0;
     for nth in 0..args.n {
         let token = sampler.pick(&logits);
-        if Some(token) == stop {
+        if Some(token) == reading.stop {
             break;
         }
-        let text = match (as_text, nth) {
-            (true, _) => stream.push(&[token as u8]),
-            (false, 0) => token.to_string(),
-            (false, _) => format!(",{token}"),
+        let text = match (reading.text, nth) {
+            (Some(vocabulary), _) => stream.push(vocabulary.bytes(token).unwrap_or_default()),
+            (None, 0) => token.to_string(),
+            (None, _) => format!(",{token}"),
         };
         if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
             // Whoever read the text has seen enough.

@@ -9,6 +9,7 @@ pub mod queue;
 pub mod sample;
 pub mod state;
 pub mod text;
+pub mod vocabulary;
 
 use std::fmt;
 
@@ -46,6 +47,13 @@ pub enum GenerateError {
         /// Size of the vocabulary.
         vocabulary: u64,
     },
+    /// Text that no token of the vocabulary covers.
+    NoToken {
+        /// The character that is not covered, or not to its end.
+        character: char,
+        /// The byte of the text at which no token goes on.
+        at: usize,
+    },
     /// A graph whose outputs give no logits.
     NoLogits,
     /// A call that the sequences at hand do not allow.
@@ -59,6 +67,10 @@ impl fmt::Display for GenerateError {
             Self::Exec(error) => error.fmt(f),
             Self::Token { token, at, vocabulary } => {
                 write!(f, "token {token} (number {at}, from 0) is not in the vocabulary of {vocabulary}")
+            }
+            Self::NoToken { character, at } => {
+                let character = character.escape_debug();
+                write!(f, "the vocabulary has no token for `{character}` (byte {at} of the text, from 0)")
             }
             Self::NoLogits => f.write_str("the graph has no output of role `logits`"),
             Self::Sequence(reason) => f.write_str(reason),

@@ -1,15 +1,7 @@
-//! Text and tokens.
+//! Bytes as text, as they come.
 //!
-//! Gets text, returns tokens and back. Byte-level models (a vocabulary of 256) need no tokenizer. Streamed text never
-//! splits a character: bytes that do not make one yet wait for the next. Never prints.
-
-/// Size of a byte-level vocabulary.
-pub const BYTE_VOCABULARY: u64 = 256;
-
-/// The tokens of a text for a byte-level model.
-pub fn bytes_to_tokens(text: &str) -> Vec<u32> {
-    text.bytes().map(u32::from).collect()
-}
+//! Gets bytes, returns the text that they complete. What then holds: no character is split, since bytes that do not
+//! make one yet wait for the next. Never prints, never knows what a token is.
 
 /// Turns bytes into text as they come.
 #[derive(Debug, Default)]
