@@ -33,6 +33,9 @@ const ELEMENT_ALIGNMENT: u64 = 16;
 /// alignment that WebGPU allows for a binding's offset.
 const RECORD_ALIGNMENT: u64 = 256;
 
+/// More pieces than a device can bind: a bound on cutting up a tensor where a binding may be tiny.
+const MAX_PIECES: u64 = 256;
+
 /// Values that some op reaches through a binding of its text's own. Such a binding begins at the value, so the value
 /// has to begin where a binding may.
 fn bound_alone(model: &Model) -> BTreeSet<ValueId> {
@@ -488,6 +491,12 @@ impl<'a> Lowering<'a> {
                         "`max_storage_buffer_binding_bytes` is the limit; a step of fewer tokens or rows needs less";
                     return Err(Diagnostic::error(op.span, message).note(note));
                 }
+                (None, None) if self.piece_count(place.slice) > MAX_PIECES => {
+                    let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
+                    let most = self.limits.max_storage_buffer_binding_bytes;
+                    let message = format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each");
+                    return Err(Diagnostic::error(op.span, message));
+                }
                 (None, None) => {
                     for slice in self.split(place.slice) {
                         bound.insert(next, (binding(), slice, dtype, false));
@@ -502,13 +511,21 @@ impl<'a> Lowering<'a> {
         Ok((ports, bindings, slices))
     }
 
+    /// Bytes of a piece of a tensor that is larger than a binding may be.
+    fn piece_bytes(&self) -> u64 {
+        (self.limits.max_storage_buffer_binding_bytes / RECORD_ALIGNMENT * RECORD_ALIGNMENT).max(RECORD_ALIGNMENT)
+    }
+
+    fn piece_count(&self, slice: Slice) -> u64 {
+        slice.size_bytes.div_ceil(self.piece_bytes())
+    }
+
     /// A tensor in pieces no larger than a binding may be.
     fn split(&self, slice: Slice) -> Vec<Slice> {
-        let most = self.limits.max_storage_buffer_binding_bytes / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
         let mut pieces = Vec::new();
         let mut done = 0;
         while done < slice.size_bytes {
-            let size_bytes = (slice.size_bytes - done).min(most.max(RECORD_ALIGNMENT));
+            let size_bytes = (slice.size_bytes - done).min(self.piece_bytes());
             pieces.push(Slice { offset_bytes: slice.offset_bytes + done, size_bytes, ..slice });
             done += size_bytes;
         }
@@ -516,7 +533,6 @@ impl<'a> Lowering<'a> {
     }
 
     fn kernel(&self, op: &Op, composed: &Composed, mut bindings: Vec<Binding>) -> Result<Kernel, Diagnostic> {
-        let template = &self.model.templates[op.template];
         let reflection = reflect(composed, op.span)?;
         for (found, expected) in reflection.bindings.iter().zip(&bindings) {
             assert_eq!(found.access.writes, expected.writes, "{}: `{}`", op.label, expected.label);
@@ -546,7 +562,7 @@ impl<'a> Lowering<'a> {
             workgroup_bytes: reflection.workgroup_bytes,
             runtime_checks: true,
             zero_workgroup_memory: true,
-            needs_subgroups: template.needs_subgroups,
+            needs_subgroups: reflection.needs_subgroups,
             origins: self.origins(composed),
         })
     }
