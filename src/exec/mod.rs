@@ -7,6 +7,8 @@
 
 pub mod hal;
 pub mod replay;
+#[cfg(test)]
+mod testing;
 pub mod wgpu;
 
 use std::borrow::Cow;

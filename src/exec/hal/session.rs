@@ -400,67 +400,24 @@ impl<A: Api> Session for HalSession<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::arena::Arena;
-    use crate::base::role::InputRole;
-    use crate::base::step::StepShape;
-    use crate::checkpoint::Checkpoint;
     use crate::exec::hal::NoopExecutor;
     use crate::exec::replay::Dropped;
-    use crate::exec::{Executor, Weights};
-    use crate::plan::PLAN_VERSION;
-    use crate::plan::command::{Buffer, Command, Level, PlanInput, Slice};
-    use crate::plan::weights::WeightLayout;
-
-    /// A plan that takes one token to the device, and does nothing with it.
-    fn plan() -> CheckedPlan {
-        let mut buffers = Arena::new();
-        let mut buffer =
-            |label: &str, kind, rest| buffers.push(Buffer { label: label.into(), kind, size_bytes: 4, rest });
-        let host = buffer("host", BufferKind::HostWrite, Usage::MAP_WRITE);
-        let device = buffer("device", BufferKind::Input, Usage::COPY_DST);
-        let whole = |buffer| Slice { buffer, offset_bytes: 0, size_bytes: 4 };
-        let barrier = vec![
-            Transition { buffer: host, from: Usage::MAP_WRITE, to: Usage::COPY_SRC },
-            Transition { buffer: device, from: Usage::COPY_DST, to: Usage::COPY_DST },
-        ];
-        let copy = Copy { label: "upload".into(), from: whole(host), to: whole(device) };
-        let plan = Plan {
-            version: PLAN_VERSION,
-            graph: "one token".into(),
-            shape: StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 },
-            dims: Vec::new(),
-            limits: Limits::webgpu(),
-            weights: WeightLayout::default(),
-            state: StateLayout::default(),
-            kernels: Arena::new(),
-            buffers,
-            levels: vec![Level { barrier, commands: vec![Command::Copy(copy)] }],
-            leave: vec![Transition { buffer: host, from: Usage::COPY_SRC, to: Usage::MAP_WRITE }],
-            inputs: vec![PlanInput { name: "x".into(), role: InputRole::TokenIds, count: 1, slice: whole(host) }],
-            outputs: Vec::new(),
-            values: Vec::new(),
-            longest_chain: 1,
-        };
-        crate::plan::check::check(plan).expect("a sound plan")
-    }
+    use crate::exec::testing;
 
     /// A step that was submitted runs, and its ticket is the only way to its outputs.
     #[test]
     fn a_ticket_is_kept_when_the_next_step_cannot_be_recorded() {
         let options = HalOptions { track: true, validation_layers: false, dropped: None };
-        let executor = NoopExecutor::new(&options, None).expect("the no-op device");
-        let checkpoint = Checkpoint::from_static("nothing", b"\x08\0\0\0\0\0\0\0{}      ").expect("no tensors");
-        let weights = Weights { layout: &WeightLayout::default(), checkpoint: &checkpoint };
-        let mut session = executor.open(&weights, &StateLayout::default(), &mut |_, _| ()).expect("open");
-        let id = session.prepare(plan()).expect("prepared");
-        let inputs = Inputs::new().with(InputRole::TokenIds, vec![7]);
+        let mut session = testing::open(&NoopExecutor::new(&options, None).expect("the no-op device"));
+        let id = session.prepare(testing::plan()).expect("prepared");
         // The first frame is recorded as it should be; all that come after are refused by the tracker.
         session.plans[id.0].record(0, &options, &mut CpuCost::default()).expect("recorded");
         session.options.dropped = Some(Dropped { level: 0, transition: 0 });
-        let ticket = session.step(id, &inputs).expect("submitted");
+        let ticket = session.step(id, &testing::inputs()).expect("submitted");
         assert!(!session.plans[id.0].frames[1].is_recorded, "recording the next step failed");
         assert_eq!(session.cpu_cost().steps, 1);
         session.outputs(ticket).expect("its outputs can be had");
-        assert!(matches!(session.step(id, &inputs), Err(ExecError::Usage { .. })), "the next step reports it");
+        let error = session.step(id, &testing::inputs()).expect_err("the next step reports it");
+        assert!(matches!(error, ExecError::Usage { .. }), "{error}");
     }
 }
