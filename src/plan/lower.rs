@@ -491,14 +491,15 @@ impl<'a> Lowering<'a> {
                         "`max_storage_buffer_binding_bytes` is the limit; a step of fewer tokens or rows needs less";
                     return Err(Diagnostic::error(op.span, message).note(note));
                 }
-                (None, None) if self.piece_count(place.slice) > MAX_PIECES => {
-                    let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
-                    let most = self.limits.max_storage_buffer_binding_bytes;
-                    let message = format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each");
-                    return Err(Diagnostic::error(op.span, message));
-                }
                 (None, None) => {
-                    for slice in self.split(place.slice) {
+                    let pieces = self.split(place.slice).ok_or_else(|| {
+                        let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
+                        let most = self.limits.max_storage_buffer_binding_bytes;
+                        let message =
+                            format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each");
+                        Diagnostic::error(op.span, message)
+                    })?;
+                    for slice in pieces {
                         bound.insert(next, (binding(), slice, dtype, false));
                         parts.push(Part { binding: next, first: 0, count: slice.size_bytes / dtype.size_bytes() });
                         next += 1;
@@ -511,25 +512,16 @@ impl<'a> Lowering<'a> {
         Ok((ports, bindings, slices))
     }
 
-    /// Bytes of a piece of a tensor that is larger than a binding may be.
-    fn piece_bytes(&self) -> u64 {
-        (self.limits.max_storage_buffer_binding_bytes / RECORD_ALIGNMENT * RECORD_ALIGNMENT).max(RECORD_ALIGNMENT)
-    }
-
-    fn piece_count(&self, slice: Slice) -> u64 {
-        slice.size_bytes.div_ceil(self.piece_bytes())
-    }
-
-    /// A tensor in pieces no larger than a binding may be.
-    fn split(&self, slice: Slice) -> Vec<Slice> {
-        let mut pieces = Vec::new();
-        let mut done = 0;
-        while done < slice.size_bytes {
-            let size_bytes = (slice.size_bytes - done).min(self.piece_bytes());
-            pieces.push(Slice { offset_bytes: slice.offset_bytes + done, size_bytes, ..slice });
-            done += size_bytes;
-        }
-        pieces
+    /// A tensor in pieces no larger than a binding may be; nothing where they would be too many.
+    fn split(&self, slice: Slice) -> Option<Vec<Slice>> {
+        let limit = self.limits.max_storage_buffer_binding_bytes;
+        let most = (limit / RECORD_ALIGNMENT * RECORD_ALIGNMENT).max(RECORD_ALIGNMENT);
+        let count = slice.size_bytes.div_ceil(most);
+        let piece = |done: u64| {
+            let size_bytes = (slice.size_bytes - done).min(most);
+            Slice { offset_bytes: slice.offset_bytes + done, size_bytes, ..slice }
+        };
+        (count <= MAX_PIECES).then(|| (0..count).map(|nth| piece(nth * most)).collect())
     }
 
     fn kernel(&self, op: &Op, composed: &Composed, mut bindings: Vec<Binding>) -> Result<Kernel, Diagnostic> {
