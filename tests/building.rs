@@ -123,7 +123,7 @@ fn a_state_updated_by_another_name_is_the_same_state() {
     assert_eq!(model.state_of(updated), model.state_of(value(model, "state.last.0")));
     assert!(level("mine#1") < level("sum"));
     // And the next write, under the state's own name, waits for that reader.
-    let last = model.values.values().filter(|value| value.path.starts_with("state.last.0#")).next_back();
+    let last = model.values.values().rfind(|value| value.path.starts_with("state.last.0#"));
     assert!(level("sum") < level(&last.expect("written again").path));
 }
 
