@@ -288,7 +288,7 @@ fn declarations() -> Vec<Extreme> {
         ),
         (
             "a binding where ports are put",
-            "`far`",
+            "conflict with other resource",
             seed.replacen(
                 "struct Pair",
                 "@group(0) @binding(1001) var<storage, read_write> far: array<f32>;\nstruct Pair",
