@@ -208,7 +208,7 @@ mod tests {
             match read(&String::from_utf8_lossy(&input)) {
                 Ok(list) => {
                     read_well += 1;
-                    let printer = Printer::new(&list, true);
+                    let printer = Printer::new(&list, Some(&BYTES));
                     (0..list.prompts.len()).for_each(|nth| drop(printer.entry(nth, &[104, 0xff])));
                 }
                 Err(message) => assert!(!message.is_empty(), "round {round}"),
