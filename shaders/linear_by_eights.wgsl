@@ -6,6 +6,9 @@ override I: u32;
 override O: u32;
 override TILE: u32;
 const LANES: u32 = 64u;
+// Workgroups lie along x, and where those are too many for one direction, in several layers along z.
+const LAYERS: u32 = (O + 65535u * 4u - 1u) / (65535u * 4u);
+const ACROSS: u32 = ((O + 3u) / 4u + LAYERS - 1u) / LAYERS;
 const I8: u32 = I / 8u;
 var<workgroup> partial: array<vec4<f32>, LANES>;
 
@@ -15,7 +18,8 @@ fn product(w: mat2x4<f32>, x0: vec4<f32>, x1: vec4<f32>) -> f32 {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let rows = min(group.x * 4u + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(O - 1u)) * I8;
+    let block = group.z * ACROSS + group.x;
+    let rows = min(block * 4u + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(O - 1u)) * I8;
     let first = group.y * TILE;
     var sums: array<vec4<f32>, TILE>;
     for (var i = lane; i < I8; i += LANES) {
@@ -40,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
         workgroupBarrier();
-        let o = group.x * 4u + lane;
+        let o = block * 4u + lane;
         if lane < 4u && o < O && first + n < T {
             store_y((first + n) * O + o, partial[0][lane]);
         }

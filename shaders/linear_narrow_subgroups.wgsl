@@ -9,6 +9,9 @@ override O: u32;
 override TILE: u32;
 const I8: u32 = I / 8u;
 const ROWS: u32 = 32u;
+// Workgroups lie along x, and where those are too many for one direction, in several layers along z.
+const LAYERS: u32 = (O + 65535u * ROWS - 1u) / (65535u * ROWS);
+const ACROSS: u32 = ((O + ROWS - 1u) / ROWS + LAYERS - 1u) / LAYERS;
 
 fn product(w: mat2x4<f32>, x0: vec4<f32>, x1: vec4<f32>) -> f32 {
     return dot(w[0], x0) + dot(w[1], x1);
@@ -22,9 +25,10 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
     @builtin(subgroup_size) lanes: u32,
 ) {
+    let block = group.z * ACROSS + group.x;
     let first = group.y * TILE;
     for (var r = subgroup * 4u; r < ROWS; r += subgroups * 4u) {
-        let os = group.x * ROWS + r + vec4<u32>(0u, 1u, 2u, 3u);
+        let os = block * ROWS + r + vec4<u32>(0u, 1u, 2u, 3u);
         let rows = min(os, vec4<u32>(O - 1u)) * I8;
         var sums: array<vec4<f32>, TILE>;
         for (var i = lane; i < I8; i += lanes) {

@@ -9,6 +9,9 @@ override O: u32;
 override TILE: u32;
 const I8: u32 = I / 8u;
 const ROWS: u32 = 8u;
+// Workgroups lie along x, and where those are too many for one direction, in several layers along z.
+const LAYERS: u32 = (O + 65535u * ROWS - 1u) / (65535u * ROWS);
+const ACROSS: u32 = ((O + ROWS - 1u) / ROWS + LAYERS - 1u) / LAYERS;
 
 @compute @workgroup_size(256)
 fn main(
@@ -18,9 +21,10 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
     @builtin(subgroup_size) lanes: u32,
 ) {
+    let block = group.z * ACROSS + group.x;
     let first = group.y * TILE;
     for (var r = subgroup; r < ROWS; r += subgroups) {
-        let o = group.x * ROWS + r;
+        let o = block * ROWS + r;
         let row = min(o, O - 1u) * I8;
         var sums: array<f32, TILE>;
         for (var i = lane; i < I8; i += lanes) {

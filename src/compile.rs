@@ -58,6 +58,8 @@ pub enum CompileError {
     Wrong {
         /// The diagnostics, each with the lines it points at.
         rendered: String,
+        /// The same with the escape sequences that colour a terminal.
+        in_colour: String,
         /// The same as data.
         diagnostics: Vec<Diagnostic>,
     },
@@ -92,6 +94,7 @@ impl Compiler<'_> {
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
         let wrong = |diagnostics: Vec<Diagnostic>| CompileError::Wrong {
             rendered: diag::render(&diagnostics, self.sources),
+            in_colour: diag::render_in_colour(&diagnostics, self.sources),
             diagnostics,
         };
         let Self { limits, keep, batch_invariant, .. } = *self;
@@ -200,6 +203,7 @@ fn check_kernel(kernel: &Kernel) -> Result<(), String> {
     same("entry", &kernel.entry, &found.entry)?;
     same("workgroup size", &kernel.workgroup_size, &found.workgroup_size)?;
     same("workgroup bytes", &kernel.workgroup_bytes, &found.workgroup_bytes)?;
+    same("subgroups", &kernel.needs_subgroups, &found.needs_subgroups)?;
     // A declared write that never happens would let a plan count bytes as written that are not; the lowering declares
     // none.
     if let Some(binding) = found.bindings.iter().find(|binding| binding.declared_write && !binding.access.writes) {

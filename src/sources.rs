@@ -4,6 +4,8 @@
 //! disk. Never parses.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
@@ -37,6 +39,26 @@ impl std::error::Error for ReadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// More than any graph, kernel or plan has: a bound on what is read into memory.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+/// The text of a file.
+///
+/// # Errors
+/// If it cannot be read, is no UTF-8, or is larger than any text of ours.
+pub fn read_text(path: &Path) -> Result<String, ReadError> {
+    let read = || {
+        let mut text = String::new();
+        let read = File::open(path)?.take(MAX_TEXT_BYTES + 1).read_to_string(&mut text)?;
+        if read as u64 > MAX_TEXT_BYTES {
+            let message = format!("it has more than the {MAX_TEXT_BYTES} bytes that a text may have");
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
+        }
+        Ok(text)
+    };
+    read().map_err(|source| ReadError { path: path.to_owned(), source })
 }
 
 /// The graphs: `(path relative to the folder, text)`.
@@ -93,7 +115,7 @@ fn from_disk(root: &Path, folder: &Path, endings: &[&str], texts: &mut Vec<(Stri
         if path.is_dir() {
             from_disk(root, &path, endings, texts)?;
         } else if is_wanted(&path, endings) {
-            let text = std::fs::read_to_string(&path).map_err(fail(&path))?;
+            let text = read_text(&path)?;
             let relative = path.strip_prefix(root).expect("an entry lies in its folder");
             texts.push((
                 relative.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"),

@@ -143,7 +143,7 @@ type Change = (&'static str, &'static str, &'static str, &'static str);
 const TINY: &str = "graphs/tiny.ron";
 
 /// Mistakes in a graph, for `graphc check`.
-const IN_GRAPHS: [Change; 36] = [
+const IN_GRAPHS: [Change; 40] = [
     ("ron_syntax", TINY, "name: \"tiny\",", "name: \"tiny\""),
     ("ron_unclosed_string", TINY, "w.table\", \"y\": \"logits\"", "w.table, \"y\": \"logits\""),
     ("unknown_field", TINY, "outputs: {", "output: {"),
@@ -179,11 +179,25 @@ const IN_GRAPHS: [Change; 36] = [
     ("missing_weight", TINY, "w.scale.{i}", "w.scales.{i}"),
     ("unsupported_dtype", TINY, "w.scale.{i}", "w.ids"),
     ("wrong_dtype", TINY, "\"rows\": \"in.rows\"", "\"rows\": \"w.scale.0\""),
+    (
+        "shadowed_variable",
+        TINY,
+        "Map(\"sums * scale\", {\"sums\": \"sums\", \"scale\": \"w.scale.{i}\"}, \"sums\"),",
+        "ForEach(\"i\", \"2\", [Map(\"1.0 * sums\", {\"sums\": \"sums\"}, \"sums\")]),",
+    ),
+    ("state_by_another_dim", TINY, "[\"B\", \"C\"]", "[\"S\", \"C\"]"),
+    ("input_against_its_role", TINY, "Input(output_rows, [\"R\"])", "Input(output_rows, [\"R + 1\"])"),
+    (
+        "operand_of_the_compiler",
+        TINY,
+        "{\"sums\": \"sums\", \"scale\"",
+        "{\"sums\": \"sums\", \"graphc_id\": \"sums\", \"scale\"",
+    ),
     ("written_weight", TINY, "\"sum\": \"state.sum\"", "\"sum\": \"w.rows\""),
 ];
 
 /// Mistakes in kernels, for `graphc check`.
-const IN_KERNELS: [Change; 19] = [
+const IN_KERNELS: [Change; 21] = [
     ("missing_text", "shaders/lonely.ron", "", "Kernel(ports: {\"x\": [\"N\"]}, dispatch: [\"N\"])\n"),
     ("missing_import", "shaders/product.wgsl", "shared/dot.wgsl", "shared/dots.wgsl"),
     ("import_cycle", "shaders/shared/dot.wgsl", "override I", "#import \"shared/dot.wgsl\"\noverride I"),
@@ -204,6 +218,13 @@ const IN_KERNELS: [Change; 19] = [
     ("unknown_dim_of_a_kernel", "shaders/pick.ron", "[\"C\", \"M\"],\n)", "[\"C\", \"K\"],\n)"),
     ("dispatch_of_four", "shaders/pick.ron", "[\"C\", \"M\"],\n)", "[\"C\", \"M\", \"1\", \"1\"],\n)"),
     ("port_with_a_digit", "shaders/pick.ron", "\"table\"", "\"table2\""),
+    ("port_of_the_compiler", "shaders/pick.ron", "\"table\"", "\"graphc_table\""),
+    (
+        "binding_far_away",
+        "shaders/pick.wgsl",
+        "override C: u32;",
+        "override C: u32;\n@group(0) @binding(1002) var<storage> z: array<f32>;",
+    ),
     ("half_stored_singly", "shaders/pick.ron", "\"y\": [\"M\", \"C\"]", "\"y\": Port(f16, [\"M\", \"C\"])"),
     (
         "kernel_writes_nothing",
@@ -367,6 +388,23 @@ fn checkpoints_that_do_not_fit_read_as_kept() {
     keep("misshapen_weight", &dir, CHECK);
     std::fs::write(dir.file("model.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).expect("written");
     keep("truncated_checkpoint", &dir, CHECK);
+}
+
+#[test]
+fn texts_beyond_all_bounds_read_as_kept() {
+    let dir = folder();
+    let long = format!("gain * (sum{})", "\n        + sum".repeat(600));
+    change(&dir, "shaders/product.wgsl", "gain * sum", &long);
+    keep("endless_sum", &dir, CHECK);
+    let dir = folder();
+    change(&dir, "shaders/pick.wgsl", "id.x));", &format!("id.x){}){};", "\n + (1u".repeat(70), ")".repeat(70)));
+    keep("nested_brackets", &dir, CHECK);
+    let dir = folder();
+    change(&dir, TINY, "detect: (has: [\"table\"]", &format!("detect: (has: {}{}", "[\n".repeat(200), "]".repeat(200)));
+    keep("ron_nested_too_deeply", &dir, CHECK);
+    let dir = folder();
+    change(&dir, TINY, "name: \"tiny\",", &format!("name: \"tiny\", doc: \"{}\", nmae: 1,", "long ".repeat(500)));
+    keep("line_too_long_to_show", &dir, CHECK);
 }
 
 #[test]

@@ -169,6 +169,20 @@ fn layouts_that_would_be_written_out_of_bounds_are_refused() {
     let mut small = weights.clone();
     small.buffers[0].size_bytes -= 4;
     refused(&small, &state, "weight `w`");
+    let mut twice = weights.clone();
+    twice.pieces.push(twice.pieces[0].clone());
+    refused(&twice, &state, "weight `w`: expected it to begin behind `w`, which ends at");
+    // The no-op device has limits like any other.
+    let mut large = weights.clone();
+    large.buffers[0].size_bytes = u64::MAX - 7;
+    let (label, offered) = (&large.buffers[0].label, executor.device().limits.max_buffer_bytes);
+    assert_eq!(
+        opened(&large, &state).expect_err("no device has that").to_string(),
+        format!(
+            "the device is too small for this plan: `max_buffer_bytes`: 18446744073709551608 needed for `{label}`, \
+             {offered} offered"
+        )
+    );
     let rows: [fn(&mut StateBuffer); 5] = [
         |buffer| buffer.rows = 0,
         |buffer| buffer.row_shape = vec![4, 0],

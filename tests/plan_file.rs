@@ -78,6 +78,11 @@ fn a_changed_byte_that_matters_breaks_a_promise_by_name() {
     );
     let access = changed("var<storage, read_write> graphc_data2", "var<storage, read> graphc_data2");
     assert!(access.contains("kernel `embed.f16`"), "{access}");
+    // What a kernel needs of a device is what its text says, not what the plan does.
+    let subgroups = changed("needs_subgroups: true", "needs_subgroups: false");
+    assert!(subgroups.ends_with("the plan says subgroups false, the text has true"), "{subgroups}");
+    let subgroups = changed("needs_subgroups: false", "needs_subgroups: true");
+    assert!(subgroups.ends_with("the plan says subgroups true, the text has false"), "{subgroups}");
     assert!(changed("reads: true", "reads: false").contains("P1 at kernel `embed.f16`: the plan says bindings"));
 }
 

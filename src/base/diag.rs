@@ -82,11 +82,25 @@ impl Diagnostic {
     }
 }
 
+/// Longer names than people write: near ones are not looked for.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Longer lines than people read: they are named and not shown.
+const MAX_LINE_BYTES: usize = 2000;
+
 /// The candidate nearest to `found` by edit distance, if it is near enough to be a slip of the keyboard.
 pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // What nobody could have typed by hand is no slip of the hand: comparing takes the product of both lengths.
+    if found.len() > MAX_NAME_BYTES {
+        return None;
+    }
     let limit = found.chars().count().div_ceil(3).max(1);
     candidates
         .into_iter()
+        // A difference in length takes as many letters; one has up to four bytes.
+        .filter(|candidate| {
+            candidate.len() <= 4 * (found.len() + limit) && found.len() <= 4 * (candidate.len() + limit)
+        })
         .map(|candidate| (distance(found, candidate), candidate))
         // A name of one letter is near to no other: nothing of it would stay.
         .filter(|(distance, _)| *distance <= limit && *distance < found.chars().count())
@@ -134,14 +148,15 @@ fn emit(out: &mut Buffer, diagnostics: &[Diagnostic], sources: &SourceMap) {
         // Ids of `SimpleFiles` count up from zero in the order of adding, as ours do.
         files.add(source.name.as_str(), source.text.as_str());
     }
-    let config = term::Config::default();
+    let rich = term::Config::default();
+    let brief = term::Config { display_style: term::DisplayStyle::Medium, ..term::Config::default() };
     for diagnostic in diagnostics {
         let severity = match diagnostic.severity {
             Severity::Error => codespan::Severity::Error,
             Severity::Lint => codespan::Severity::Warning,
         };
         let labels = diagnostic.labels.iter().enumerate().map(|(nth, (span, text))| {
-            let range = span.start as usize..span.end as usize;
+            let range = sources.range(*span);
             let label = match nth {
                 0 => codespan::Label::primary(span.source.index(), range),
                 _ => codespan::Label::secondary(span.source.index(), range),
@@ -152,9 +167,22 @@ fn emit(out: &mut Buffer, diagnostics: &[Diagnostic], sources: &SourceMap) {
             .with_message(&diagnostic.message)
             .with_labels(labels.collect())
             .with_notes(diagnostic.notes.clone());
-        term::emit_to_write_style(out, &config, &files, &rendered)
+        let is_long = diagnostic.labels.iter().any(|(span, _)| line_bytes(*span, sources) > MAX_LINE_BYTES);
+        let config = if is_long { &brief } else { &rich };
+        term::emit_to_write_style(out, config, &files, &rendered)
             .expect("spans come from these very sources, and writing to memory does not fail");
     }
+}
+
+/// Length of the longer one of the lines on which a span begins and ends: those are shown.
+fn line_bytes(span: Span, sources: &SourceMap) -> usize {
+    let text = &sources.source(span.source).text;
+    let line = |at: usize| {
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        text[at..].find('\n').map_or(text.len(), |newline| at + newline) - start
+    };
+    let range = sources.range(span);
+    line(range.start).max(line(range.end))
 }
 
 /// Diagnostics as data for other programs: a list of `{severity, message, labels, notes}`, a label being `{file, line,

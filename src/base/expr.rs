@@ -150,8 +150,31 @@ impl fmt::Display for Expr {
     }
 }
 
+/// A chain of operators nests to the left and is walked in a loop: recursion is as deep as the author's parentheses, so
+/// that dims may ask for other dims from within.
 fn eval(node: &Node, dim: &dyn Fn(&str) -> Option<i64>) -> Result<i64, EvalError> {
-    let overflow = || EvalError::Arithmetic("the number is too large".to_owned());
+    let mut chain = Vec::new();
+    let mut first = node;
+    while let Node::Binary(operator, left, right) = first {
+        chain.push((*operator, &**right));
+        first = left;
+    }
+    let mut value = operand(first, dim)?;
+    for (operator, right) in chain.into_iter().rev() {
+        value = match (operator, value) {
+            // The right side of `&&` and `||` is evaluated only when it matters, so a guard can protect a division.
+            (Operator::And, 0) => 0,
+            (Operator::And, _) => i64::from(eval(right, dim)? != 0),
+            (Operator::Or, 0) => i64::from(eval(right, dim)? != 0),
+            (Operator::Or, _) => 1,
+            (operator, left) => apply(operator, left, eval(right, dim)?)?,
+        };
+    }
+    Ok(value)
+}
+
+/// The value of what is no chain of operators.
+fn operand(node: &Node, dim: &dyn Fn(&str) -> Option<i64>) -> Result<i64, EvalError> {
     Ok(match node {
         Node::Number(number) => *number,
         Node::Name(name) => dim(name).ok_or_else(|| EvalError::Unknown(name.clone()))?,
@@ -168,32 +191,33 @@ fn eval(node: &Node, dim: &dyn Fn(&str) -> Option<i64>) -> Result<i64, EvalError
                 Function::CeilDiv => a.div_euclid(b) + i64::from(a.rem_euclid(b) != 0),
             }
         }
-        // The right side of `&&` and `||` is evaluated only when it matters, so a guard can protect a division.
-        Node::Binary(Operator::And, a, b) => i64::from(eval(a, dim)? != 0 && eval(b, dim)? != 0),
-        Node::Binary(Operator::Or, a, b) => i64::from(eval(a, dim)? != 0 || eval(b, dim)? != 0),
-        Node::Binary(operator, a, b) => {
-            let (a, b) = (eval(a, dim)?, eval(b, dim)?);
-            match operator {
-                Operator::Add => a.checked_add(b).ok_or_else(overflow)?,
-                Operator::Sub => a.checked_sub(b).ok_or_else(overflow)?,
-                Operator::Mul => a.checked_mul(b).ok_or_else(overflow)?,
-                Operator::Div | Operator::Rem if b == 0 => {
-                    return Err(EvalError::Arithmetic(format!("{a} cannot be divided by 0")));
-                }
-                Operator::Div if a.checked_rem(b).ok_or_else(overflow)? != 0 => {
-                    return Err(EvalError::Arithmetic(format!("{a} is not a multiple of {b}")));
-                }
-                Operator::Div => a / b,
-                Operator::Rem => a.checked_rem(b).ok_or_else(overflow)?,
-                Operator::Eq => i64::from(a == b),
-                Operator::Ne => i64::from(a != b),
-                Operator::Le => i64::from(a <= b),
-                Operator::Lt => i64::from(a < b),
-                Operator::Ge => i64::from(a >= b),
-                Operator::Gt => i64::from(a > b),
-                Operator::And | Operator::Or => unreachable!("handled above"),
-            }
+        Node::Binary(..) => eval(node, dim)?,
+    })
+}
+
+/// Two numbers and what stands between them.
+fn apply(operator: Operator, a: i64, b: i64) -> Result<i64, EvalError> {
+    let overflow = || EvalError::Arithmetic("the number is too large".to_owned());
+    Ok(match operator {
+        Operator::Add => a.checked_add(b).ok_or_else(overflow)?,
+        Operator::Sub => a.checked_sub(b).ok_or_else(overflow)?,
+        Operator::Mul => a.checked_mul(b).ok_or_else(overflow)?,
+        Operator::Div | Operator::Rem if b == 0 => {
+            return Err(EvalError::Arithmetic(format!("{a} cannot be divided by 0")));
         }
+        Operator::Div if a.checked_rem(b).ok_or_else(overflow)? != 0 => {
+            return Err(EvalError::Arithmetic(format!("{a} is not a multiple of {b}")));
+        }
+        Operator::Div => a / b,
+        Operator::Rem => a.checked_rem(b).ok_or_else(overflow)?,
+        Operator::Eq => i64::from(a == b),
+        Operator::Ne => i64::from(a != b),
+        Operator::Le => i64::from(a <= b),
+        Operator::Lt => i64::from(a < b),
+        Operator::Ge => i64::from(a >= b),
+        Operator::Gt => i64::from(a > b),
+        Operator::And => i64::from(a != 0 && b != 0),
+        Operator::Or => i64::from(a != 0 || b != 0),
     })
 }
 

@@ -4,6 +4,7 @@
 //! diagnostics at the very character, also inside nested nodes; a bad node does not stop its neighbours from being
 //! read. Duplicate keys of a map are kept, so that they can be reported. Never knows what a graph or a kernel is.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -140,14 +141,18 @@ impl<'a> Reader<'a> {
     /// The entries of a map by name, in file order, with a diagnostic for each duplicate.
     pub fn entries(&mut self, entries: &Entries<'a>, what: &str) -> Vec<(Name, Raw<'a>)> {
         let mut seen: Vec<(Name, Raw<'a>)> = Vec::with_capacity(entries.0.len());
+        let mut first_given: HashMap<String, Span> = HashMap::new();
         for (key, value) in &entries.0 {
             let Some(name) = self.name(key) else { continue };
-            match seen.iter().find(|(other, _)| *other == name) {
-                Some((first, _)) => self.diagnostics.push(
+            match first_given.get(&name.text) {
+                Some(first) => self.diagnostics.push(
                     Diagnostic::error(name.span, format!("duplicate {what} `{}`", name.text))
-                        .also(first.span, "first given here"),
+                        .also(*first, "first given here"),
                 ),
-                None => seen.push((name, value)),
+                None => {
+                    first_given.insert(name.text.clone(), name.span);
+                    seen.push((name, value));
+                }
             }
         }
         seen
@@ -200,6 +205,7 @@ fn syntax_error(span: Span, code: &ron::Error) -> Diagnostic {
         }
         E::MissingStructField { field, .. } => Diagnostic::error(span, format!("missing field `{field}`")),
         E::DuplicateStructField { field, .. } => Diagnostic::error(span, format!("duplicate field `{field}`")),
+        E::ExceededRecursionLimit => Diagnostic::error(span, "brackets nest too deeply"),
         other => {
             let text = other.to_string();
             let mut characters = text.chars();

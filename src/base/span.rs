@@ -65,12 +65,20 @@ impl SourceMap {
 
     /// The bytes of a span as text.
     pub fn text(&self, span: Span) -> &str {
-        &self.sources[span.source].text[span.start as usize..span.end as usize]
+        &self.sources[span.source].text[self.range(span)]
+    }
+
+    /// The bytes of a span, moved to where characters begin. A span inside a string counts from the string's first
+    /// character, and escapes can shift it.
+    pub fn range(&self, span: Span) -> std::ops::Range<usize> {
+        let text = &self.sources[span.source].text;
+        let start = text.floor_char_boundary(span.start as usize);
+        start..text.floor_char_boundary(span.end as usize).max(start)
     }
 
     /// Line and column of a span's start, counted from 1; the column counts characters.
     pub fn line_column(&self, span: Span) -> (u32, u32) {
-        let before = &self.sources[span.source].text[..span.start as usize];
+        let before = &self.sources[span.source].text[..self.range(span).start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() as u32 + 1, before[line_start..].chars().count() as u32 + 1)
     }

@@ -213,6 +213,14 @@ fn explain(error: &safetensors::SafeTensorError, len: usize) -> String {
                 "its header describes more or fewer bytes than the file's {len}: truncated, or something was appended"
             )
         }
+        E::InvalidHeaderStart | E::InvalidHeader(_) => "it has no header: another format?".to_owned(),
+        E::InvalidHeaderDeserialization(error) => {
+            format!("its header is not the JSON of a safetensors file: {error}")
+        }
+        E::InvalidOffset(name) => format!("the bytes of `{name}` do not follow on those of the tensor before it"),
+        E::TensorInvalidInfo | E::ValidationOverflow => {
+            "a tensor's shape and its bytes do not agree, or its size is beyond all numbers".to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -179,8 +179,7 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
             let inside = sources::graphs(Some(path))?;
             texts.extend(inside.into_iter().map(|(file, text)| (join(path, &file), text)));
         } else {
-            let fail = |source| sources::ReadError { path: path.clone(), source };
-            texts.push((path.display().to_string(), std::fs::read_to_string(path).map_err(fail)?));
+            texts.push((path.display().to_string(), sources::read_text(path)?));
         }
     }
     Ok(texts)

@@ -14,18 +14,18 @@ use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::plan::file::{self, PlanFile};
 use crate::plan::{CheckedPlan, print};
-use crate::{graph, model, schedule};
+use crate::{graph, model, schedule, sources};
 
 #[derive(Args, Debug)]
 pub(super) struct CompileArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Tokens of a step
-    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65535))]
-    tokens: u32,
-    /// Sequences of a step
-    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65535))]
-    sequences: u32,
+    /// Tokens of a step [default: 1]
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    tokens: Option<u32>,
+    /// Sequences of a step [default: 1]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    sequences: Option<u32>,
     /// Rows of logits of a step [default: one per sequence]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=65535))]
     rows: Option<u32>,
@@ -38,9 +38,9 @@ pub(super) struct CompileArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits
-    #[arg(long, value_name = "TARGET", default_value = "vulkan")]
-    target: String,
+    /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits [default: vulkan]
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy)]
@@ -58,14 +58,16 @@ enum Emit {
 
 pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     if let Some(plan) = args.model.graph.as_deref().map(read_plan).transpose()?.flatten() {
-        if args.output.is_some() || !args.model.keep.is_empty() {
-            let message = "a plan file is printed as it is; `--output` and `--keep` need a graph";
-            return Err(Failure::Environment(message.into()));
+        let idle = flags_for_graphs(&args);
+        if !idle.is_empty() {
+            let flags = idle.join(", ");
+            let message = format!("a plan file is printed as it is: {flags} would change nothing, they take a graph");
+            return Err(Failure::Environment(message));
         }
         return print_plan(&plan, &args);
     }
     let input = input::read(&args.model)?;
-    let limits = limits(&args.target)?;
+    let limits = limits(args.target.as_deref().unwrap_or("vulkan"))?;
     let emit = args.emit.or(args.output.is_none().then_some(Emit::Summary));
     if let Some(Emit::Graph) = emit {
         let text = match args.format {
@@ -83,9 +85,10 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         keep: &args.model.keep,
         batch_invariant: args.model.batch_invariant,
     };
-    let rows = args.rows.unwrap_or(args.sequences);
-    let shape = StepShape { tokens: args.tokens, sequences: args.sequences, rows, capacity: args.sequences };
-    let compiled = compiler.compile(shape).map_err(|error| wrong(error, &input.sources))?;
+    let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
+    let rows = args.rows.unwrap_or(sequences);
+    let shape = StepShape { tokens, sequences, rows, capacity: sequences };
+    let compiled = compiler.compile(shape)?;
     eprint!("{}", rendered(&compiled.lints, &input.sources));
     if let Some(path) = &args.output {
         let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
@@ -97,17 +100,27 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     }
 }
 
-/// A refusal with the author's lines, in colour where they are wanted.
-fn wrong(error: CompileError, sources: &SourceMap) -> Failure {
-    match error {
-        CompileError::Wrong { diagnostics, .. } => Failure::Diagnostics(rendered(&diagnostics, sources)),
-        other => other.into(),
-    }
+/// The flags given that say how a graph is compiled.
+fn flags_for_graphs(args: &CompileArgs) -> Vec<&'static str> {
+    let ModelArgs { weights, graphs, shaders, keep, batch_invariant, .. } = &args.model;
+    let flags = [
+        ("`--weights`", weights.is_some()),
+        ("`--graphs`", graphs.is_some()),
+        ("`--shaders`", shaders.is_some()),
+        ("`--keep`", !keep.is_empty()),
+        ("`--batch-invariant`", *batch_invariant),
+        ("`--tokens`", args.tokens.is_some()),
+        ("`--sequences`", args.sequences.is_some()),
+        ("`--rows`", args.rows.is_some()),
+        ("`--target`", args.target.is_some()),
+        ("`--output`", args.output.is_some()),
+    ];
+    flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
 }
 
 /// The plan in a plan file; nothing if the file is none, or there is no such file.
 fn read_plan(path: &str) -> Result<Option<PlanFile>, Failure> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(None) };
+    let Ok(text) = sources::read_text(Path::new(path)) else { return Ok(None) };
     if !text.starts_with(file::HEADER) {
         return Ok(None);
     }
@@ -172,8 +185,7 @@ fn limits(target: &str) -> Result<Limits, Failure> {
             Ok(WgpuExecutor::new(&options, None)?.device().limits.clone())
         }
         path if Path::new(path).is_file() => {
-            let fail = |source| Failure::from(crate::sources::ReadError { path: PathBuf::from(path), source });
-            let text = std::fs::read_to_string(path).map_err(fail)?;
+            let text = sources::read_text(Path::new(path))?;
             let mut map = SourceMap::new();
             let source = map.add(path, text);
             let mut reader = Reader::new(&map, source);

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::base::fmt;
 use crate::base::span::SourceMap;
 use crate::cli::{Failure, print_result, rendered};
-use crate::sources::{self, ReadError};
+use crate::sources;
 
 /// Folders that are formatted if none is named, where they exist.
 const DEFAULT_FOLDERS: [&str; 2] = ["graphs", "shaders"];
@@ -27,7 +27,7 @@ pub(super) fn run(args: FmtArgs) -> Result<(), Failure> {
     let mut diagnostics = Vec::new();
     let mut changed = Vec::new();
     for path in &files {
-        let text = std::fs::read_to_string(path).map_err(|source| ReadError { path: path.clone(), source })?;
+        let text = sources::read_text(path)?;
         let source = map.add(path.display().to_string(), text);
         match fmt::format(&map, source) {
             Ok(formatted) if formatted == map.source(source).text => {}

@@ -33,8 +33,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
     let texts = match chosen {
         Some(path) => {
-            let fail = |source| sources::ReadError { path: path.into(), source };
-            let text = std::fs::read_to_string(path).map_err(fail)?;
+            let text = sources::read_text(Path::new(path))?;
             if text.starts_with(crate::plan::file::HEADER) {
                 return Err(Failure::Environment(format!(
                     "`{path}` is a plan, expected a graph; `compile` prints plans"

@@ -123,7 +123,9 @@ impl From<crate::exec::ExecError> for Failure {
 impl From<crate::compile::CompileError> for Failure {
     fn from(error: crate::compile::CompileError) -> Self {
         match error {
-            crate::compile::CompileError::Wrong { rendered, .. } => Self::Diagnostics(rendered),
+            crate::compile::CompileError::Wrong { rendered, in_colour, .. } => {
+                Self::Diagnostics(if wants_colour() { in_colour } else { rendered })
+            }
             other => Self::Diagnostics(format!("error: {other}\n")),
         }
     }
@@ -139,13 +141,22 @@ impl From<crate::generate::GenerateError> for Failure {
     }
 }
 
-/// Diagnostics as they go to stderr: in colour if that is a terminal and `NO_COLOR` is not set.
-fn rendered(diagnostics: &[Diagnostic], sources: &SourceMap) -> String {
+/// Whether what goes to stderr is coloured: if that is a terminal and `NO_COLOR` is not set.
+fn wants_colour() -> bool {
     let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    match std::io::stderr().is_terminal() && !is_unwanted {
+    std::io::stderr().is_terminal() && !is_unwanted
+}
+
+/// Diagnostics as they go to stderr.
+fn rendered(diagnostics: &[Diagnostic], sources: &SourceMap) -> String {
+    match wants_colour() {
         true => diag::render_in_colour(diagnostics, sources),
         false => diag::render(diagnostics, sources),
     }
+}
+
+fn cannot_print(error: &std::io::Error) -> Failure {
+    Failure::Environment(format!("cannot write to the standard output: {error}"))
 }
 
 /// Prints a result. Whoever closes the pipe early has seen enough: that is no failure of the program's.
@@ -153,9 +164,7 @@ fn print_result(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Environment(format!("cannot write to the standard output: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(cannot_print(&error)),
         _ => Ok(()),
     }
 }

@@ -138,6 +138,10 @@ impl<'l> Printer<'l> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/fuzzing/mutate.rs"]
+mod mutate;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -188,5 +192,28 @@ mod tests {
         }
         assert_eq!(message.lines().count(), 4, "{message}");
         assert_eq!(read(" \n\n").err().as_deref(), Some("`p` is blank: there is no prompt in it"));
+    }
+
+    /// What `tests/fuzz.rs` does with the readers of the library.
+    #[test]
+    fn what_nobody_would_write_is_read_or_refused() {
+        let seeds = [
+            include_bytes!("../../tests/fuzz_corpus/prompts/lines.jsonl").to_vec(),
+            include_bytes!("../../tests/fuzz_corpus/prompts/texts.txt").to_vec(),
+        ];
+        let words = mutate::words(&seeds);
+        let mut read_well = 0;
+        for round in 0..3000 {
+            let input = mutate::mutated(&mut fastrand::Rng::with_seed(round), &seeds, &words);
+            match read(&String::from_utf8_lossy(&input)) {
+                Ok(list) => {
+                    read_well += 1;
+                    let printer = Printer::new(&list, Some(&BYTES));
+                    (0..list.prompts.len()).for_each(|nth| drop(printer.entry(nth, &[104, 0xff])));
+                }
+                Err(message) => assert!(!message.is_empty(), "round {round}"),
+            }
+        }
+        assert!((300..2700).contains(&read_well), "{read_well} of 3000 are right: both paths are met");
     }
 }

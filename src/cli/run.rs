@@ -14,7 +14,7 @@ use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
 use crate::cli::prompts::{self, Defaults, List, Printer};
 use crate::cli::text::{self, Reading, Stop};
-use crate::cli::{Failure, ModelArgs, files, input, log_sink};
+use crate::cli::{Failure, ModelArgs, cannot_print, files, input, log_sink};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
 use crate::exec::replay::Dropped;
@@ -166,6 +166,13 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         return Err(Failure::Environment(
             "`--drop-transition` takes `--executor hal`: no other has transitions".into(),
         ));
+    }
+    if !args.model.keep.is_empty() && args.logits.is_none() {
+        let why = match args.prompts {
+            Some(_) => "which `--prompts` does not take",
+            None => "where kept values are written",
+        };
+        return Err(Failure::Environment(format!("`--keep` takes `--logits FILE`, {why}")));
     }
     log_sink::install(args.validate || args.drop_transition.is_some());
     let input = input::read(&args.model)?;
@@ -414,9 +421,11 @@ fn generate<S: Session>(
             (None, 0) => token.to_string(),
             (None, _) => format!(",{token}"),
         };
-        if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        match write!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => {}
             // Whoever read the text has seen enough.
-            return Ok(steps);
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(steps),
+            Err(error) => return Err(cannot_print(&error)),
         }
         if nth + 1 < args.n || args.state_out.is_some() {
             let (mut rows, _) = batch.run(&[Feed { sequence, tokens: &[token] }], Rows::Last)?;
@@ -425,7 +434,10 @@ fn generate<S: Session>(
         }
     }
     if args.n > 0 {
-        let _ = writeln!(out, "{}", stream.finish());
+        match writeln!(out, "{}", stream.finish()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(cannot_print(&error)),
+            _ => {}
+        }
     }
     Ok(steps)
 }

@@ -7,6 +7,8 @@
 
 pub mod hal;
 pub mod replay;
+#[cfg(test)]
+mod testing;
 pub mod wgpu;
 
 use std::borrow::Cow;
@@ -72,7 +74,12 @@ pub enum ExecError {
         /// What was being created, with its bytes.
         what: String,
     },
-    /// The device is gone or refuses.
+    /// The device is gone: reset by its driver, unplugged, or taken away. Every later call fails likewise.
+    Lost {
+        /// What was being done, and what the driver said of it.
+        reason: String,
+    },
+    /// The device refuses.
     Device {
         /// What it said.
         reason: String,
@@ -92,7 +99,16 @@ impl fmt::Display for ExecError {
                 write!(f, "there is no transition {level}.{transition} to leave out: {reason}")
             }
             Self::Usage { command, buffer, reason } => write!(f, "`{command}` may not use `{buffer}`: {reason}"),
-            Self::OutOfMemory { what } => write!(f, "out of device memory while creating {what}"),
+            Self::OutOfMemory { what } => write!(
+                f,
+                "out of device memory while creating {what}; use smaller steps, fewer sequences or a device with more \
+                 memory"
+            ),
+            Self::Lost { reason } => write!(
+                f,
+                "the device was lost: {reason}; start again, with smaller steps if its driver stopped one that took \
+                 too long, and see the system's log"
+            ),
             Self::Device { reason } => write!(f, "the device failed: {reason}"),
         }
     }
@@ -127,8 +143,8 @@ pub struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Whether every piece is in the checkpoint as the layout says, and lies in its buffer. Layouts are plain data that
-    /// anybody can write; executors rest on this before they copy a byte.
+    /// Whether every piece is in the checkpoint as the layout says, and lies in its buffer, apart from others. Layouts
+    /// are plain data that anybody can write; executors rest on this before they copy a byte.
     ///
     /// # Errors
     /// The first piece of which it does not hold, with its tensor's name.
@@ -138,6 +154,24 @@ impl<'a> Weights<'a> {
                 let reason = format!("weight `{}`: {reason}", piece.tensor);
                 ExecError::OtherLayout { reason }
             })
+        })?;
+        self.check_overlaps()
+    }
+
+    /// Whether no piece lies in another's bytes, which the later one would overwrite.
+    fn check_overlaps(&self) -> Result<(), ExecError> {
+        let mut pieces: Vec<&WeightPiece> = self.layout.pieces.iter().collect();
+        pieces.sort_by_key(|piece| (piece.buffer, piece.offset_bytes));
+        let end = |piece: &WeightPiece| piece.offset_bytes + piece.dtype.storage_bytes(piece.count);
+        let pairs = || pieces.iter().zip(pieces.iter().skip(1));
+        let found = pairs().find(|(one, next)| one.buffer == next.buffer && end(one) > next.offset_bytes);
+        found.map_or(Ok(()), |(one, next)| {
+            let (end, start) = (end(one), next.offset_bytes);
+            let reason = format!(
+                "weight `{}`: expected it to begin behind `{}`, which ends at {end}, found it at {start}",
+                next.tensor, one.tensor
+            );
+            Err(ExecError::OtherLayout { reason })
         })
     }
 
@@ -208,6 +242,18 @@ pub(crate) fn check_state(layout: &StateLayout) -> Result<(), ExecError> {
     found.map_or(Ok(()), |(buffer, reason)| {
         Err(ExecError::OtherLayout { reason: format!("state `{}`: {reason}", buffer.label) })
     })
+}
+
+/// Whether a device has buffers as large as the layouts ask for.
+pub(crate) fn check_sizes(weights: &WeightLayout, state: &StateLayout, limits: &Limits) -> Result<(), ExecError> {
+    let sizes = weights.buffers.iter().map(|buffer| (&buffer.label, buffer.size_bytes));
+    let sizes = sizes.chain(state.buffers.iter().map(|buffer| (&buffer.label, buffer.size_bytes())));
+    let offered = limits.max_buffer_bytes;
+    let missing: Vec<String> = sizes
+        .filter(|(_, size_bytes)| *size_bytes > offered)
+        .map(|(label, size)| format!("`max_buffer_bytes`: {size} needed for `{label}`, {offered} offered"))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(ExecError::TooSmall { missing }) }
 }
 
 /// `[rows, columns]` as `[columns, rows]`.

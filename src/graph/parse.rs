@@ -12,6 +12,9 @@ use crate::graph::syntax::{
 };
 use crate::graph::{Arg, Detect, Dim, DimKind, Graph, Input, Layout, Node, NumberPlace, Output, State, WeightShape};
 
+/// In how many ways a graph's weights may be stored: each is tried, weight by weight.
+const MAX_LAYOUTS: usize = 16;
+
 /// How deep `ForEach` and `If` may nest.
 const MAX_DEPTH: u32 = 16;
 
@@ -41,6 +44,11 @@ fn graph<'a>(reader: &mut Reader<'a>, syntax: GraphSyntax<'a>) -> Option<Graph> 
         })
         .collect();
     let mut layouts: Vec<Layout> = syntax.layouts.iter().filter_map(|raw| layout(reader, raw)).collect();
+    if syntax.layouts.len() > MAX_LAYOUTS {
+        let message = format!("a graph has at most {MAX_LAYOUTS} layouts, found {}", syntax.layouts.len());
+        let span = reader.span(syntax.layouts[MAX_LAYOUTS]);
+        reader.diagnostics.push(Diagnostic::error(span, message));
+    }
     if layouts.is_empty() {
         layouts.push(Layout { name: "stored".to_owned(), transposed: Vec::new() });
     }

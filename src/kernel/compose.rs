@@ -85,6 +85,11 @@ pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, St
     Composed { lines }
 }
 
+/// Name of the variable of a binding that accessors go through.
+pub(super) fn data_name(number: u32) -> String {
+    format!("graphc_data{number}")
+}
+
 /// Bindings and accessors.
 fn prelude(template: &Template, ports: &[PortBinding]) -> String {
     let mut bindings: Vec<(u32, DType, u32, bool)> = Vec::new();
@@ -107,10 +112,9 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
     let mut out = String::new();
     for (number, dtype, width, writes) in &bindings {
         let mode = if *writes { "read_write" } else { "read" };
-        let element = element_type(*dtype, *width);
+        let (element, name) = (element_type(*dtype, *width), data_name(*number));
         let _ = writeln!(out, "struct GraphcData{number} {{ v: array<{element}> }}");
-        let _ =
-            writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> graphc_data{number}: GraphcData{number};");
+        let _ = writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> {name}: GraphcData{number};");
     }
     for (port, used) in ports.iter().zip(&template.ports) {
         if used.own.is_none() {

@@ -13,15 +13,19 @@ use crate::base::dtype::DType;
 use crate::base::fmt;
 use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
 use crate::base::span::{SourceId, SourceMap, Span};
-use crate::kernel::compose::{Part, PortBinding, compose};
-use crate::kernel::reflect::reflect;
+use crate::kernel::compose::{Part, PortBinding, compose, data_name};
+use crate::kernel::reflect::{ReflectedBinding, reflect};
 use crate::kernel::{
     Access, ConstDef, ConstValue, GUARD_FACTS, KernelDef, KernelLib, Line, LineOrigin, Override, OwnBinding, PortDef,
-    PortUse, Template, Variant, unknown_name,
+    PortUse, Template, Variant, unknown_name, unusable_name, words,
 };
 
 /// The file whose functions every map may call.
 const MAP_PRELUDE: &str = "shared/map.wgsl";
+
+/// Number of the first port's binding while a text is looked at by itself: far from those that an author would choose
+/// for bindings of the text's own.
+const FIRST_PORT: u32 = 1000;
 
 /// Widths of accessors.
 const WIDTHS: [u32; 4] = [1, 2, 4, 8];
@@ -114,7 +118,10 @@ impl<'a> Loader<'a> {
         let consts: Vec<ConstDef> = reader
             .entries(&syntax.consts, "constant")
             .into_iter()
-            .filter_map(|(name, raw)| Some(ConstDef { name, value: const_value(reader, raw)? }))
+            .filter_map(|(name, raw)| {
+                check_name(reader, &name, "constant");
+                Some(ConstDef { name, value: const_value(reader, raw)? })
+            })
             .collect();
         let mut variants = Vec::new();
         for raw in &syntax.variants {
@@ -198,11 +205,9 @@ impl<'a> Loader<'a> {
         }
         let lines = self.splice(path).map_err(|diagnostic| vec![diagnostic])?;
         let words: Vec<&str> = lines.iter().flat_map(|line| words(&line.text)).collect();
-        let needs_subgroups = words.iter().any(|word| word.starts_with("subgroup") || SUBGROUP_WORDS.contains(word));
         let uses = ports.iter().map(|port| port_use(&words, &port.name.text)).collect();
         let overrides = overrides(&lines);
-        let mut template =
-            Template { file: path.to_owned(), lines, entry: String::new(), ports: uses, overrides, needs_subgroups };
+        let mut template = Template { file: path.to_owned(), lines, entry: String::new(), ports: uses, overrides };
         let mut diagnostics = check_overrides(&template, consts, asked);
         if !diagnostics.is_empty() {
             return Err(diagnostics);
@@ -228,8 +233,7 @@ impl<'a> Loader<'a> {
                 port: port.name.text.clone(),
                 dtype: port.dtype.unwrap_or(DType::F32),
                 writes: true,
-                // Far from the numbers an author would choose for bindings of the text's own.
-                parts: vec![Part { binding: 1000 + number, first: 0, count: 1 }],
+                parts: vec![Part { binding: FIRST_PORT + number, first: 0, count: 1 }],
             })
             .collect();
         // A port without accessors may be declared by the text itself; for this first look nothing is written for it.
@@ -245,13 +249,14 @@ impl<'a> Loader<'a> {
             Ok(reflection) => reflection,
             Err(diagnostic) => return diagnostics.push(diagnostic),
         };
+        let is_accessed = |binding: &ReflectedBinding| binding.name == data_name(binding.number);
         template.entry = reflection.entry.clone();
         for (at, port) in ports.iter().enumerate() {
             let used = &mut template.ports[at];
             let accessed = !used.loads.is_empty() || !used.stores.is_empty();
-            let own = |binding: &&crate::kernel::reflect::ReflectedBinding| binding.name == port.name.text;
+            let own = |binding: &&ReflectedBinding| binding.name == port.name.text;
             let found = match accessed {
-                true => reflection.bindings.iter().find(|binding| binding.number == 1000 + at as u32),
+                true => reflection.bindings.iter().find(|binding| binding.name == data_name(FIRST_PORT + at as u32)),
                 false => reflection.bindings.iter().find(own),
             };
             let Some(binding) = found else {
@@ -282,7 +287,7 @@ impl<'a> Loader<'a> {
             }
         }
         for binding in &reflection.bindings {
-            if binding.number < 1000 && !ports.iter().any(|port| port.name.text == binding.name) {
+            if !is_accessed(binding) && !ports.iter().any(|port| port.name.text == binding.name) {
                 let message = format!("`shaders/{}` binds `{}`, which is no port", template.file, binding.name);
                 diagnostics.push(
                     Diagnostic::error(asked, message)
@@ -332,6 +337,7 @@ fn port<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<PortDef
         let message = format!("port `{}` ends in a digit, which is where accessors say how wide they are", name.text);
         reader.diagnostics.push(Diagnostic::error(name.span, message));
     }
+    check_name(reader, &name, "port");
     let (dtype, shape) = match raw.trim().get_ron().starts_with('[') {
         true => (None, reader.node::<Vec<Raw<'_>>>(raw)?),
         false => {
@@ -340,6 +346,14 @@ fn port<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<PortDef
         }
     };
     Some(PortDef { name, dtype, shape: reader.exprs(&shape) })
+}
+
+/// Names of ports and constants are words of WGSL, and not of those that the compiler writes.
+fn check_name(reader: &mut Reader<'_>, name: &Name, what: &str) {
+    if let Some(reason) = unusable_name(&name.text) {
+        let message = format!("`{}` is no name for a {what}", name.text);
+        reader.diagnostics.push(Diagnostic::error(name.span, message).note(reason));
+    }
 }
 
 fn const_value<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<ConstValue> {
@@ -440,12 +454,6 @@ fn check_storage(kernel: &KernelDef, variant: &Variant) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// Identifiers of a line, comments left out.
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    let code = line.split("//").next().unwrap_or("");
-    code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
-}
-
 fn port_use(words: &[&str], port: &str) -> PortUse {
     let widths = |verb: &str| -> Vec<u32> {
         let called = |width: &u32| {
@@ -457,9 +465,6 @@ fn port_use(words: &[&str], port: &str) -> PortUse {
     let stores = widths("store").into_iter().filter(|width| *width <= 4).collect();
     PortUse { loads: widths("load"), stores, own: None, access: Access::default() }
 }
-
-/// Names of WGSL that need subgroups and do not begin with the word.
-const SUBGROUP_WORDS: [&str; 5] = ["num_subgroups", "quadBroadcast", "quadSwapX", "quadSwapY", "quadSwapDiagonal"];
 
 /// The `override` declarations of a text, one a line.
 fn overrides(lines: &[Line]) -> Vec<Override> {

@@ -5,6 +5,7 @@
 //! the text and each access is what naga's analysis found, never what somebody declared. [`compose`] writes the final
 //! text for given storage formats and constants. Never knows which kernels there are or what they compute.
 
+mod bounds;
 pub mod compose;
 mod load;
 pub mod map;
@@ -130,8 +131,6 @@ pub struct Template {
     pub ports: Vec<PortUse>,
     /// Its constants: name and WGSL type.
     pub overrides: Vec<Override>,
-    /// Whether it uses subgroup operations.
-    pub needs_subgroups: bool,
 }
 
 /// A constant as the text declares it.
@@ -198,6 +197,36 @@ pub struct Access {
     pub reads: bool,
     /// Whether it writes.
     pub writes: bool,
+}
+
+/// Names of WGSL that need subgroups and do not begin with the word.
+const SUBGROUP_WORDS: [&str; 5] = ["num_subgroups", "quadBroadcast", "quadSwapX", "quadSwapY", "quadSwapDiagonal"];
+
+/// Identifiers of a line, comments left out.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let code = line.split("//").next().unwrap_or("");
+    code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
+}
+
+/// Whether a line has words that need subgroups.
+fn uses_subgroups(line: &str) -> bool {
+    words(line).any(|word| word.starts_with("subgroup") || SUBGROUP_WORDS.contains(&word))
+}
+
+/// What names begin with that the compiler writes into kernels, in any case.
+const RESERVED_PREFIX: &str = "graphc";
+
+/// Why a port, a constant or an operand cannot have this name, which becomes one of WGSL's.
+pub(crate) fn unusable_name(name: &str) -> Option<String> {
+    let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_word {
+        return Some("expected letters, digits and `_`, a letter first".to_owned());
+    }
+    let is_reserved =
+        name.get(..RESERVED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX));
+    let is_reserved = is_reserved || name == map::RESULT;
+    is_reserved.then(|| format!("names that begin with `{RESERVED_PREFIX}`, and `{}`, are the compiler's", map::RESULT))
 }
 
 /// The first name in an expression that is not known, if any.

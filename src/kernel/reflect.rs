@@ -8,7 +8,7 @@ use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 use crate::base::diag::Diagnostic;
 use crate::base::span::{SourceId, Span};
 use crate::kernel::compose::Composed;
-use crate::kernel::{Access, Line};
+use crate::kernel::{Access, Line, bounds, uses_subgroups};
 
 /// What naga found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Reflection {
     pub workgroup_size: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether it uses subgroup operations, or seems to.
+    pub needs_subgroups: bool,
     /// The bindings of group 0, by number.
     pub bindings: Vec<ReflectedBinding>,
 }
@@ -46,6 +48,9 @@ pub struct ReflectedBinding {
 /// What naga complains about, and anything but exactly one compute entry point.
 pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagnostic> {
     let text = composed.text();
+    bounds::check(&text).map_err(|(range, reason)| {
+        diagnostic(composed, &text, fallback, &reason, vec![(Some(range), String::new())])
+    })?;
     let module = naga::front::wgsl::parse_str(&text).map_err(|error| {
         let labels = error.labels().map(|(span, label)| (span.to_range(), label.to_owned())).collect();
         diagnostic(composed, &text, fallback, error.message(), labels)
@@ -76,6 +81,7 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
         entry: entry.name.clone(),
         workgroup_size: entry.workgroup_size,
         workgroup_bytes: 0,
+        needs_subgroups: text.lines().any(uses_subgroups),
         bindings: Vec::new(),
     };
     let uses = info.get_entry_point(0);

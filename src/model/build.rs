@@ -17,8 +17,8 @@ use crate::base::role::{InputRole, OutputRole};
 use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::{Arg, Graph, Input, Layout, Node, Output, State};
-use crate::kernel::{Access, KernelDef, KernelLib, map};
+use crate::graph::{Arg, DimKind, Graph, Input, Layout, Node, Output, State};
+use crate::kernel::{Access, KernelDef, KernelLib, map, unusable_name};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
 use crate::model::layouts::choose_layout;
@@ -26,7 +26,7 @@ use crate::model::weights::{is_transposable, logical_shape};
 use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
 
 /// More ops than any model has: a bound on unrolling.
-pub(super) const MAX_OPS: usize = 1 << 17;
+pub(super) const MAX_OPS: usize = 1 << 14;
 
 /// More elements than any tensor has: a bound that keeps sizes in bytes far from overflowing.
 const MAX_ELEMENTS: u64 = 1 << 40;
@@ -99,6 +99,8 @@ struct Builder<'a> {
     names: BTreeMap<String, Option<ValueId>>,
     /// Values by path, further names included.
     paths: BTreeMap<String, ValueId>,
+    /// The last number behind each path that is there more than once.
+    versions: BTreeMap<String, u32>,
     /// Where each value was defined, for lints.
     defined: BTreeMap<ValueId, Span>,
     used: BTreeSet<ValueId>,
@@ -147,6 +149,7 @@ impl<'a> Builder<'a> {
             model,
             names: BTreeMap::new(),
             paths: BTreeMap::new(),
+            versions: BTreeMap::new(),
             defined: BTreeMap::new(),
             used: BTreeSet::new(),
             weights: BTreeMap::new(),
@@ -273,13 +276,18 @@ impl<'a> Builder<'a> {
     }
 
     /// The path of a new value of this name.
-    fn path(&self, name: &str) -> String {
+    fn path(&mut self, name: &str) -> String {
         let path = format!("{}{name}", self.prefix);
-        if !self.paths.contains_key(&path) {
-            return path;
+        if self.paths.contains_key(&path) { self.numbered(&path) } else { path }
+    }
+
+    /// The path of a further value of this path: the first free number behind it.
+    fn numbered(&mut self, path: &str) -> String {
+        let mut k = self.versions.get(path).copied().unwrap_or(0) + 1;
+        while self.paths.contains_key(&format!("{path}#{k}")) {
+            k += 1;
         }
-        let numbered = |k: &u32| !self.paths.contains_key(&format!("{path}#{k}"));
-        let k = (1..).find(numbered).expect("some number is free");
+        self.versions.insert(path.to_owned(), k);
         format!("{path}#{k}")
     }
 
@@ -555,7 +563,7 @@ impl<'a> Builder<'a> {
         let (full, ..) = substitute(&name.text, &self.variables);
         let (dtype, shape) = (old.dtype, old.shape.clone());
         let path = match self.model.state_of(previous).is_some() {
-            true => (1..).map(|k| format!("{full}#{k}")).find(|path| !self.paths.contains_key(path))?,
+            true => self.numbered(&full),
             false => self.path(&full),
         };
         let origin = Origin::Op { op, updates: Some(previous) };
@@ -624,6 +632,23 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Whether an expression can use a value under this name.
+    fn check_operand(&mut self, expr: &Name, name: &Name, arg: &Name, value: ValueId) -> Option<()> {
+        let mut words = expr.text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let diagnostic = if let Some(reason) = unusable_name(&name.text) {
+            Diagnostic::error(name.span, format!("`{}` is no name for an operand", name.text)).note(reason)
+        } else if self.model.values[value].dtype == DType::U32 {
+            Diagnostic::error(arg.span, format!("operand `{}` is u32, maps compute in f32", name.text))
+        } else if !words.any(|word| word == name.text) {
+            Diagnostic::error(name.span, format!("operand `{}` is not in the expression", name.text))
+                .also(expr.span, "the expression")
+        } else {
+            return Some(());
+        };
+        self.report(diagnostic);
+        None
+    }
+
     fn bound_map(
         &mut self,
         expr: &Name,
@@ -645,17 +670,7 @@ impl<'a> Builder<'a> {
             })
             .collect();
         for ((name, arg), value) in args.iter().zip(&operands) {
-            if self.model.values[*value].dtype == DType::U32 {
-                let message = format!("operand `{}` is u32, maps compute in f32", name.text);
-                self.report(Diagnostic::error(arg.span, message));
-                return None;
-            }
-            let mut words = expr.text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-            if !words.any(|word| word == name.text) {
-                let message = format!("operand `{}` is not in the expression", name.text);
-                self.report(Diagnostic::error(name.span, message).also(expr.span, "the expression"));
-                return None;
-            }
+            self.check_operand(expr, name, arg, *value)?;
         }
         let borrowed: Vec<&[u64]> = shapes.iter().map(Vec::as_slice).collect();
         let shape = match map::broadcast(&borrowed) {
@@ -668,6 +683,16 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
+        if !self.fits(&shape, &format!("`{}`", out.text), out.span) {
+            return None;
+        }
+        // Each has a thread, which knows itself by 32 bits.
+        let count: u64 = shape.iter().product();
+        if count > u64::from(u32::MAX) {
+            let message = format!("`{}` would have {count} elements, a map at most {}", out.text, u32::MAX);
+            self.report(Diagnostic::error(out.span, message));
+            return None;
+        }
         let named: Vec<(&str, &[u64])> = args.iter().map(|(name, _)| name.text.as_str()).zip(borrowed).collect();
         let source = self.sources.source(expr.span.source);
         let key = (expr.span, shapes.clone());

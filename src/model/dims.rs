@@ -18,7 +18,7 @@ use crate::model::weights::logical_shape;
 const MAX_COUNT: i64 = 4096;
 
 /// More dims than depend on each other in any graph: a bound on recursion.
-const MAX_CHAIN: usize = 64;
+const MAX_CHAIN: usize = 32;
 
 enum Slot {
     Unasked,

@@ -33,6 +33,9 @@ const ELEMENT_ALIGNMENT: u64 = 16;
 /// alignment that WebGPU allows for a binding's offset.
 const RECORD_ALIGNMENT: u64 = 256;
 
+/// More pieces than a device can bind: a bound on cutting up a tensor where a binding may be tiny.
+const MAX_PIECES: u64 = 256;
+
 /// Values that some op reaches through a binding of its text's own. Such a binding begins at the value, so the value
 /// has to begin where a binding may.
 fn bound_alone(model: &Model) -> BTreeSet<ValueId> {
@@ -489,7 +492,14 @@ impl<'a> Lowering<'a> {
                     return Err(Diagnostic::error(op.span, message).note(note));
                 }
                 (None, None) => {
-                    for slice in self.split(place.slice) {
+                    let pieces = self.split(place.slice).ok_or_else(|| {
+                        let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
+                        let most = self.limits.max_storage_buffer_binding_bytes;
+                        let message =
+                            format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each");
+                        Diagnostic::error(op.span, message)
+                    })?;
+                    for slice in pieces {
                         bound.insert(next, (binding(), slice, dtype, false));
                         parts.push(Part { binding: next, first: 0, count: slice.size_bytes / dtype.size_bytes() });
                         next += 1;
@@ -502,21 +512,19 @@ impl<'a> Lowering<'a> {
         Ok((ports, bindings, slices))
     }
 
-    /// A tensor in pieces no larger than a binding may be.
-    fn split(&self, slice: Slice) -> Vec<Slice> {
-        let most = self.limits.max_storage_buffer_binding_bytes / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
-        let mut pieces = Vec::new();
-        let mut done = 0;
-        while done < slice.size_bytes {
-            let size_bytes = (slice.size_bytes - done).min(most.max(RECORD_ALIGNMENT));
-            pieces.push(Slice { offset_bytes: slice.offset_bytes + done, size_bytes, ..slice });
-            done += size_bytes;
-        }
-        pieces
+    /// A tensor in pieces no larger than a binding may be; nothing where they would be too many.
+    fn split(&self, slice: Slice) -> Option<Vec<Slice>> {
+        let limit = self.limits.max_storage_buffer_binding_bytes;
+        let most = (limit / RECORD_ALIGNMENT * RECORD_ALIGNMENT).max(RECORD_ALIGNMENT);
+        let count = slice.size_bytes.div_ceil(most);
+        let piece = |done: u64| {
+            let size_bytes = (slice.size_bytes - done).min(most);
+            Slice { offset_bytes: slice.offset_bytes + done, size_bytes, ..slice }
+        };
+        (count <= MAX_PIECES).then(|| (0..count).map(|nth| piece(nth * most)).collect())
     }
 
     fn kernel(&self, op: &Op, composed: &Composed, mut bindings: Vec<Binding>) -> Result<Kernel, Diagnostic> {
-        let template = &self.model.templates[op.template];
         let reflection = reflect(composed, op.span)?;
         for (found, expected) in reflection.bindings.iter().zip(&bindings) {
             assert_eq!(found.access.writes, expected.writes, "{}: `{}`", op.label, expected.label);
@@ -546,7 +554,7 @@ impl<'a> Lowering<'a> {
             workgroup_bytes: reflection.workgroup_bytes,
             runtime_checks: true,
             zero_workgroup_memory: true,
-            needs_subgroups: template.needs_subgroups,
+            needs_subgroups: reflection.needs_subgroups,
             origins: self.origins(composed),
         })
     }

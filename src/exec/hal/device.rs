@@ -24,7 +24,7 @@ use crate::plan::command::Kernel;
 pub(super) fn failed(what: &str, error: &DeviceError) -> ExecError {
     match error {
         DeviceError::OutOfMemory => ExecError::OutOfMemory { what: what.to_owned() },
-        DeviceError::Lost => ExecError::Device { reason: format!("it was lost at {what}") },
+        DeviceError::Lost => ExecError::Lost { reason: what.to_owned() },
         other => ExecError::Device { reason: format!("{what}: {other}") },
     }
 }
@@ -641,6 +641,23 @@ mod tests {
     fn every_kernel_is_translated_late() {
         let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false).expect("it parses");
         assert_eq!(module.overrides.len(), 1, "hal looks at this number");
+    }
+
+    /// What the drivers can say, whatever was being done.
+    #[test]
+    fn failures_say_what_was_being_done_and_what_to_do() {
+        let said = |error| failed("buffer `slot0` of 64 bytes", &error).to_string();
+        assert_eq!(
+            said(DeviceError::OutOfMemory),
+            "out of device memory while creating buffer `slot0` of 64 bytes; use smaller steps, fewer sequences or a \
+             device with more memory"
+        );
+        assert_eq!(
+            said(DeviceError::Lost),
+            "the device was lost: buffer `slot0` of 64 bytes; start again, with smaller steps if its driver stopped \
+             one that took too long, and see the system's log"
+        );
+        assert!(said(DeviceError::Unexpected).starts_with("the device failed: buffer `slot0` of 64 bytes: "));
     }
 
     #[test]

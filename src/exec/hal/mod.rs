@@ -24,7 +24,7 @@ use crate::exec::hal::encode::buffer_uses;
 use crate::exec::hal::session::Contents;
 use crate::exec::hal::upload::Upload;
 use crate::exec::replay::Dropped;
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_state};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
 
@@ -123,6 +123,7 @@ impl<A: Api> Executor for HalExecutor<A> {
     ) -> Result<HalSession<A>, ExecError> {
         weights.check()?;
         check_state(state)?;
+        check_sizes(weights.layout, state, &self.device.limits)?;
         let gpu = &self.gpu;
         let create =
             |label: &str, size_bytes, usage| Buffer::new(gpu, label, size_bytes, buffer_uses(usage)).map(Rc::new);

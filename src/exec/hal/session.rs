@@ -396,3 +396,28 @@ impl<A: Api> Session for HalSession<A> {
         self.gpu_cost
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::hal::NoopExecutor;
+    use crate::exec::replay::Dropped;
+    use crate::exec::testing;
+
+    /// A step that was submitted runs, and its ticket is the only way to its outputs.
+    #[test]
+    fn a_ticket_is_kept_when_the_next_step_cannot_be_recorded() {
+        let options = HalOptions { track: true, validation_layers: false, dropped: None };
+        let mut session = testing::open(&NoopExecutor::new(&options, None).expect("the no-op device"));
+        let id = session.prepare(testing::plan()).expect("prepared");
+        // The first frame is recorded as it should be; all that come after are refused by the tracker.
+        session.plans[id.0].record(0, &options, &mut CpuCost::default()).expect("recorded");
+        session.options.dropped = Some(Dropped { level: 0, transition: 0 });
+        let ticket = session.step(id, &testing::inputs()).expect("submitted");
+        assert!(!session.plans[id.0].frames[1].is_recorded, "recording the next step failed");
+        assert_eq!(session.cpu_cost().steps, 1);
+        session.outputs(ticket).expect("its outputs can be had");
+        let error = session.step(id, &testing::inputs()).expect_err("the next step reports it");
+        assert!(matches!(error, ExecError::Usage { .. }), "{error}");
+    }
+}

@@ -21,7 +21,16 @@ use crate::plan::weights::{StateLayout, WeightLayout};
 pub(super) struct Gpu {
     pub(super) device: Device,
     pub(super) queue: Queue,
-    fault: Arc<OnceLock<String>>,
+    fault: Arc<OnceLock<Fault>>,
+}
+
+/// A failure that no call returned.
+#[derive(Debug)]
+enum Fault {
+    /// The device is gone; what the driver said.
+    Lost(String),
+    /// It refused something.
+    Refused(String),
 }
 
 impl Gpu {
@@ -42,11 +51,12 @@ impl Gpu {
         let uncaptured = Arc::clone(&fault);
         // The first message alone is kept: what follows is mostly its consequence.
         device.on_uncaptured_error(Arc::new(move |error: ::wgpu::Error| {
-            let _ = uncaptured.set(error.to_string());
+            let _ = uncaptured.set(Fault::Refused(error.to_string()));
         }));
         let lost = Arc::clone(&fault);
         device.set_device_lost_callback(move |reason, message| {
-            let _ = lost.set(format!("the device is lost ({reason:?}): {message}"));
+            let reason = format!("{reason:?}").to_lowercase();
+            let _ = lost.set(Fault::Lost(if message.is_empty() { reason } else { format!("{reason}, {message}") }));
         });
         Ok(Self { device, queue, fault })
     }
@@ -55,7 +65,8 @@ impl Gpu {
     pub(super) fn healthy(&self) -> Result<(), ExecError> {
         match self.fault.get() {
             None => Ok(()),
-            Some(reason) => Err(ExecError::Device { reason: reason.clone() }),
+            Some(Fault::Lost(reason)) => Err(ExecError::Lost { reason: reason.clone() }),
+            Some(Fault::Refused(reason)) => Err(ExecError::Device { reason: reason.clone() }),
         }
     }
 
@@ -92,7 +103,7 @@ impl Gpu {
                 Err(ExecError::Device { reason: error.to_string() })
             }
             Err(_) => {
-                let _ = self.fault.set("the device was lost while the host waited for it".to_owned());
+                let _ = self.fault.set(Fault::Lost("while the host waited for it".to_owned()));
                 self.healthy()
             }
         }
@@ -259,7 +270,9 @@ mod tests {
         gpu.device.destroy();
         let buffer = gpu.buffer("late", 4, DEVICE);
         let error = gpu.wait(None).expect_err("lost").to_string();
-        assert!(error.contains("lost"), "{error}");
+        let expected = "the device was lost: destroyed; start again, with smaller steps if its \
+                        driver stopped one that took too long, and see the system's log";
+        assert_eq!(error, expected);
         assert_eq!(gpu.healthy().expect_err("still lost").to_string(), error);
         assert!(buffer.and_then(|buffer| gpu.read(&buffer, 0, 4)).is_err());
     }

@@ -18,7 +18,7 @@ use ::wgpu::{Adapter, AdapterInfo, Backends, DeviceType, Features, InstanceDescr
 
 use crate::base::limits::Limits;
 use crate::exec::wgpu::gpu::{Gpu, Upload};
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_state};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
 use crate::plan::weights::StateLayout;
 
 pub use crate::exec::wgpu::session::WgpuSession;
@@ -92,16 +92,7 @@ impl Executor for WgpuExecutor {
     ) -> Result<WgpuSession, ExecError> {
         weights.check()?;
         check_state(state)?;
-        let sizes = weights.layout.buffers.iter().map(|buffer| (&buffer.label, buffer.size_bytes));
-        let sizes = sizes.chain(state.buffers.iter().map(|buffer| (&buffer.label, buffer.size_bytes())));
-        let offered = self.info.limits.max_buffer_bytes;
-        let missing: Vec<String> = sizes
-            .filter(|(_, size_bytes)| *size_bytes > offered)
-            .map(|(label, size)| format!("`max_buffer_bytes`: {size} needed for `{label}`, {offered} offered"))
-            .collect();
-        if !missing.is_empty() {
-            return Err(ExecError::TooSmall { missing });
-        }
+        check_sizes(weights.layout, state, &self.info.limits)?;
         let gpu = Gpu::open(&self.adapter)?;
         let weight_buffers = gpu.weight_buffers(weights.layout)?;
         let state_buffers = gpu.state_buffers(state)?;

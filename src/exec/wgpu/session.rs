@@ -369,3 +369,47 @@ impl Stopwatch {
         return 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::testing;
+    use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+
+    /// On the no-op device, and on a real one where there is one.
+    #[test]
+    fn a_device_lost_under_a_step_is_an_error_of_every_call_after() {
+        for backend in [WgpuBackend::Noop, WgpuBackend::Native] {
+            let options = WgpuOptions { backend, track: true, validation_layers: false };
+            let Ok(executor) = WgpuExecutor::new(&options, None) else {
+                println!("skipped: no device of {backend:?}");
+                continue;
+            };
+            let mut session = testing::open(&executor);
+            let id = session.prepare(testing::plan()).expect("prepared");
+            let first = session.step(id, &testing::inputs()).expect("submitted");
+            session.outputs(first).expect("outputs");
+            let second = session.step(id, &testing::inputs()).expect("submitted");
+            session.gpu.device.destroy();
+            let error = session.outputs(second).expect_err("the device is gone");
+            assert!(matches!(error, ExecError::Lost { .. }), "{backend:?}: {error}");
+            let text = error.to_string();
+            assert!(text.starts_with("the device was lost: destroyed"), "{backend:?}: {text}");
+            assert!(
+                text.ends_with(
+                    "; start again, with smaller steps if its driver stopped one that took too long, and \
+                                    see the system's log"
+                ),
+                "{backend:?}: {text}"
+            );
+            let later = [
+                session.step(id, &testing::inputs()).map(drop),
+                session.outputs(first).map(drop),
+                session.prepare(testing::plan()).map(drop),
+            ];
+            for result in later {
+                assert_eq!(result.expect_err("still gone").to_string(), text, "{backend:?}");
+            }
+        }
+    }
+}

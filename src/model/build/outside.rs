@@ -39,14 +39,14 @@ impl Builder<'_> {
             Some(per) => self.ok(self.dims.extent(per, &[])).unwrap_or(0),
             None => 1,
         };
-        if count > MAX_OPS as u64 {
-            let message = format!("state `{}` has {count} tensors, more than {MAX_OPS}", state.name.text);
+        let left = (MAX_OPS as u64).saturating_sub(self.model.state.len() as u64);
+        if count > left {
+            let message = format!("state `{}` has {count} tensors, more than {left}", state.name.text);
             return self.report(Diagnostic::error(state.name.span, message));
         }
         let shape: Option<Vec<u64>> = state.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
-        let first = shape.as_ref().map(|shape| shape.first().copied());
-        let capacity = u64::from(self.request.shape.capacity);
-        if first.is_some_and(|first| first != Some(capacity)) {
+        // By the kind of the dim, not by its value: other dims may be as large, for this step.
+        if shape.is_some() && !state.shape.first().is_some_and(|first| self.is_capacity(first)) {
             let message = format!("the first axis of state `{}` is not the sequences of the session", state.name.text);
             self.report(Diagnostic::error(state.name.span, message).note("expected a dim of kind `Capacity` there"));
         }
@@ -70,6 +70,21 @@ impl Builder<'_> {
             let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init };
             self.model.state.push(tensor);
         }
+    }
+
+    /// Whether an axis is the session's sequences: a dim of that kind, or one that is another name for it.
+    fn is_capacity(&self, axis: &Spanned) -> bool {
+        let dims = &self.graph.dims;
+        let named = |name: &str| dims.iter().find(|dim| dim.name.text == name).map(|dim| &dim.kind);
+        let mut kind = axis.expr.as_name().and_then(named);
+        // As many renamings as there are dims, lest they go round.
+        for _ in dims {
+            match kind {
+                Some(DimKind::Eval(other)) => kind = other.expr.as_name().and_then(named),
+                _ => break,
+            }
+        }
+        matches!(kind, Some(DimKind::Capacity))
     }
 
     /// A state's rows are whole words, so that a host can move one by itself; and its name is its own.
@@ -98,12 +113,12 @@ impl Builder<'_> {
     /// What the host fills has the shape that its role says.
     fn check_input(&mut self, input: &Input, shape: &[u64]) {
         let step = self.request.shape;
-        let expected = u64::from(match input.role {
-            InputRole::TokenIds => step.tokens,
-            InputRole::SequenceOffsets => step.sequences + 1,
-            InputRole::StateRows => step.sequences,
-            InputRole::OutputRows => step.rows,
-        });
+        let expected = match input.role {
+            InputRole::TokenIds => u64::from(step.tokens),
+            InputRole::SequenceOffsets => u64::from(step.sequences) + 1,
+            InputRole::StateRows => u64::from(step.sequences),
+            InputRole::OutputRows => u64::from(step.rows),
+        };
         if *shape != [expected] {
             let message = format!("input `{}` has shape {shape:?}, role `{}`", input.name.text, input.role);
             self.report(
