@@ -26,7 +26,7 @@ use crate::model::weights::{is_transposable, logical_shape};
 use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
 
 /// More ops than any model has: a bound on unrolling.
-pub(super) const MAX_OPS: usize = 1 << 14;
+pub(super) const MAX_OPS: usize = 1 << 17;
 
 /// More elements than any tensor has: a bound that keeps sizes in bytes far from overflowing.
 const MAX_ELEMENTS: u64 = 1 << 40;

@@ -115,7 +115,7 @@ fn sizes() -> Vec<Extreme> {
     vec![
         (
             "a loop of 2^40 rounds",
-            "would run 1099511627776 times, more than 16384",
+            "would run 1099511627776 times, more than 131072",
             changed("\"L\", [", "\"1099511627776\", ["),
         ),
         (
@@ -125,7 +125,7 @@ fn sizes() -> Vec<Extreme> {
         ),
         (
             "loops of 100 x 100 x 100 rounds",
-            "the graph unrolls to more than 16384 ops and rounds of loops",
+            "the graph unrolls to more than 131072 ops and rounds of loops",
             changed("ForEach(\"i\"", &format!("{}{keep}{}ForEach(\"i\"", looped.concat(), "]), ".repeat(3))),
         ),
         (
