@@ -12,8 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Bytes that a reader may have at a time for any input, and more for each byte of it.
-const PEAK_BYTES: usize = 64 << 20;
+/// Bytes that a reader may have at a time for any input, which is what unrolling as far as graphs may takes, and more
+/// for each byte of it.
+const PEAK_BYTES: usize = 256 << 20;
 const PEAK_BYTES_PER_BYTE: usize = 512;
 
 /// What one input may take, in a debug build on a busy machine.
