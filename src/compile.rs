@@ -1,7 +1,7 @@
 //! All stages in one call: graph to checked plan.
 //!
-//! Gets a parsed graph, kernels, a checkpoint's index and a step shape; returns every stage's result, so that each can
-//! be printed. Pure: equal inputs give equal plans. Never touches a device or a file.
+//! Gets a parsed graph and kernels ([`Program`]), a checkpoint's index and a step shape; returns every stage's result,
+//! so that each can be printed. Pure: equal inputs give equal plans. Never touches a device or a file.
 
 use std::fmt;
 
@@ -10,13 +10,67 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::Graph;
-use crate::kernel::{KernelLib, reflect};
+use crate::graph::{self, Graph};
+use crate::kernel::{self, KernelLib, reflect};
 use crate::model::{self, Model, Request};
 use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
 use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
+use crate::sources;
+
+/// A graph and kernels, with the texts that they were parsed from.
+#[derive(Debug)]
+pub struct Program {
+    /// The texts of both, for places.
+    pub sources: SourceMap,
+    /// The graph.
+    pub graph: Graph,
+    /// The kernels.
+    pub kernels: KernelLib,
+}
+
+impl Program {
+    /// A graph that is built in, by its path without the ending, as in `rwkv7`; and the kernels that are built in.
+    ///
+    /// # Errors
+    /// If there is no such graph.
+    pub fn built_in(name: &str) -> Result<Self, CompileError> {
+        let texts = sources::graphs(None).expect("what is built in needs no reading");
+        let shaders = sources::shaders(None).expect("what is built in needs no reading");
+        let path = format!("{name}.ron");
+        let Some((path, text)) = texts.into_iter().find(|(other, _)| *other == path) else {
+            let unknown = Diagnostic::placeless(format!("no graph `{name}` is built in"));
+            return Err(CompileError::wrong(vec![unknown], &SourceMap::new()));
+        };
+        Self::parse(&format!("graphs/{path}"), &text, &shaders)
+    }
+
+    /// The graph of a text, which `path` names in diagnostics, and the kernels of others: paths relative to their
+    /// folder and texts, as [`sources::shaders`] returns them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn parse(path: &str, graph: &str, shaders: &[(String, String)]) -> Result<Self, CompileError> {
+        let mut sources = SourceMap::new();
+        let (kernels, mut wrong) = kernel::load(&mut sources, shaders);
+        let source = sources.add(path, graph);
+        match graph::parse(&sources, source) {
+            Ok(graph) if wrong.is_empty() => Ok(Self { sources, graph, kernels }),
+            Ok(_) => Err(CompileError::wrong(wrong, &sources)),
+            Err(more) => {
+                wrong.extend(more);
+                Err(CompileError::wrong(wrong, &sources))
+            }
+        }
+    }
+
+    /// A compiler for a checkpoint and a device, that keeps no values and takes every variant of a kernel.
+    pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
+        let Self { sources, graph, kernels } = self;
+        Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false }
+    }
+}
 
 /// What a model is compiled from.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +123,13 @@ pub enum CompileError {
     Refused(Vec<CheckError>),
 }
 
+impl CompileError {
+    fn wrong(diagnostics: Vec<Diagnostic>, sources: &SourceMap) -> Self {
+        let (rendered, in_colour) = (diag::render(&diagnostics, sources), diag::render_in_colour(&diagnostics, sources));
+        Self::Wrong { rendered, in_colour, diagnostics }
+    }
+}
+
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -92,11 +153,7 @@ impl Compiler<'_> {
     /// # Errors
     /// Everything that is wrong with the graph, or what the checker refuses.
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
-        let wrong = |diagnostics: Vec<Diagnostic>| CompileError::Wrong {
-            rendered: diag::render(&diagnostics, self.sources),
-            in_colour: diag::render_in_colour(&diagnostics, self.sources),
-            diagnostics,
-        };
+        let wrong = |diagnostics| CompileError::wrong(diagnostics, self.sources);
         let Self { limits, keep, batch_invariant, .. } = *self;
         let request = Request { shape, limits, keep, batch_invariant };
         let (model, lints) =
