@@ -15,6 +15,7 @@ use crate::kernel::{self, KernelLib, reflect};
 use crate::model::{self, Model, Request};
 use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
+use crate::plan::usage::Usage;
 use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
 use crate::sources;
@@ -148,7 +149,8 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl Compiler<'_> {
-    /// Compiles for one step shape: `model::build`, `schedule::build`, `lower::lay_out`, `lower::lower`, `check`.
+    /// Compiles for one step shape: `model::build`, `schedule::build`, `lower::lay_out`, `lower::lower`, `check`. Plans
+    /// for all step shapes of a capacity expect the same weights and the same state.
     ///
     /// # Errors
     /// Everything that is wrong with the graph, or what the checker refuses.
@@ -159,14 +161,32 @@ impl Compiler<'_> {
         let (model, lints) =
             model::build(self.graph, self.kernels, self.sources, self.index, &request).map_err(wrong)?;
         let schedule = schedule::build(&model).map_err(wrong)?;
-        let weights = lower::lay_out(&model);
-        let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights).map_err(wrong)?;
+        let (weights, rests) = (lower::lay_out(&model), self.state_rests(&model, &schedule));
+        let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights, &rests).map_err(wrong)?;
         let missing = self.limits.missing_for(&plan.limits);
         if !missing.is_empty() {
             return Err(CompileError::TooSmall(missing));
         }
         let plan = check(plan).map_err(CompileError::Refused)?;
         Ok(Compiled { model, schedule, plan, lints })
+    }
+}
+
+impl Compiler<'_> {
+    /// Where states rest: as suits steps of one token, which are most of all steps. So plans agree, whatever their own
+    /// size and wherever they are made. Of a graph that has no such step, each plan has its own way.
+    fn state_rests(&self, model: &Model, schedule: &Schedule) -> Vec<Usage> {
+        let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: model.shape.capacity };
+        let Self { limits, batch_invariant, .. } = *self;
+        let rests = |keep| {
+            let request = Request { shape: one, limits, keep, batch_invariant };
+            let (model, _) = model::build(self.graph, self.kernels, self.sources, self.index, &request).ok()?;
+            Some(lower::state_rests(&model, &schedule::build(&model).ok()?))
+        };
+        // A kept value may be there in steps of other sizes only.
+        let of_one = if model.shape == one { None } else { rests(self.keep).or_else(|| rests(&[])) };
+        let of_one = of_one.filter(|rests| rests.len() == model.state.len());
+        of_one.unwrap_or_else(|| lower::state_rests(model, schedule))
     }
 }
 
