@@ -126,7 +126,8 @@ pub enum CompileError {
 
 impl CompileError {
     fn wrong(diagnostics: Vec<Diagnostic>, sources: &SourceMap) -> Self {
-        let (rendered, in_colour) = (diag::render(&diagnostics, sources), diag::render_in_colour(&diagnostics, sources));
+        let (rendered, in_colour) =
+            (diag::render(&diagnostics, sources), diag::render_in_colour(&diagnostics, sources));
         Self::Wrong { rendered, in_colour, diagnostics }
     }
 }
