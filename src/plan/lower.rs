@@ -46,8 +46,8 @@ fn bound_alone(model: &Model) -> BTreeSet<ValueId> {
 
 /// Lowers a schedule to a plan that only [`check`](crate::plan::check::check) stands between and an executor.
 ///
-/// `weights` is [`lay_out`]'s for this model, or that of another step shape of the same graph and checkpoint; `rests` is
-/// where each state rests, on which all plans of a session have to agree: [`state_rests`] of one of their models.
+/// `weights` is [`lay_out`]'s for this model, or that of another step shape of the same graph and checkpoint; `rests`
+/// is where each state rests, on which all plans of a session have to agree: [`state_rests`] of one of their models.
 ///
 /// # Errors
 /// If a kernel's text does not validate with the storage formats and constants at hand.
