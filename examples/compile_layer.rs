@@ -10,8 +10,9 @@
 
 use std::error::Error;
 
-use graphc::base::{diag, limits::Limits, span::SourceMap, step::StepShape};
-use graphc::{checkpoint::Checkpoint, compile::Compiler, graph, kernel, plan, sources};
+use graphc::base::{limits::Limits, step::StepShape};
+use graphc::compile::{Compiler, Program};
+use graphc::{checkpoint::Checkpoint, plan, sources};
 
 const GRAPH: &str = r#"
 Graph(
@@ -45,25 +46,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Where weights lie and how large they are comes from a checkpoint's index; its bytes are not looked at.
     let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL)?;
 
-    // Every text goes into one map, so that a diagnostic can show the line that it is about.
-    let mut texts = SourceMap::new();
-    let (kernels, wrong) = kernel::load(&mut texts, &sources::shaders(None)?);
-    if !wrong.is_empty() {
-        return Err(diag::render(&wrong, &texts).into());
-    }
-    let source = texts.add("channel_mix.ron", GRAPH);
-    let graph = graph::parse(&texts, source).map_err(|wrong| diag::render(&wrong, &texts))?;
+    // The graph of this file over the kernels that are built in. What is wrong with one is told with its line.
+    let program = Program::parse("channel_mix.ron", GRAPH, &sources::shaders(None)?)?;
 
-    let compiler = Compiler {
-        graph: &graph,
-        kernels: &kernels,
-        sources: &texts,
-        index: checkpoint.index(),
-        limits: &Limits::webgpu(),
-        // The graph has no output of its own; a kept value is one that the host reads after the step.
-        keep: &["y".to_owned()],
-        batch_invariant: false,
-    };
+    // The graph has no output of its own; a kept value is one that the host reads after the step.
+    let (limits, keep) = (Limits::webgpu(), ["y".to_owned()]);
+    let compiler = Compiler { keep: &keep, ..program.compiler(checkpoint.index(), &limits) };
     let compiled = compiler.compile(StepShape { tokens: 4, sequences: 1, rows: 1, capacity: 1 })?;
 
     print!("{}", plan::print::barriers(&compiled.plan));

@@ -80,7 +80,8 @@ fn row(layers: usize) -> Result<String, Box<dyn std::error::Error>> {
         let schedule = schedule::build(&model).map_err(wrong)?;
         lap(1);
         let layout = lower::lay_out(&model);
-        let plan = lower::lower(&model, &schedule, &texts, &limits, &layout).map_err(wrong)?;
+        let rests = lower::state_rests(&model, &schedule);
+        let plan = lower::lower(&model, &schedule, &texts, &limits, &layout, &rests).map_err(wrong)?;
         lap(2);
         let plan = plan::check::check(plan).map_err(|errors| format!("{errors:?}"))?;
         lap(3);

@@ -12,11 +12,11 @@ use std::error::Error;
 use std::io::Write;
 
 use graphc::base::role::{InputRole, OutputRole};
-use graphc::base::{diag, span::SourceMap, step::StepShape};
+use graphc::base::step::StepShape;
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{Executor, Inputs, PlanId, Session, Weights};
 use graphc::generate::sample::argmax;
-use graphc::{checkpoint::Checkpoint, compile::Compiler, graph, kernel, sources};
+use graphc::{checkpoint::Checkpoint, compile::Program, sources};
 
 /// Tokens to generate.
 const COUNT: usize = 80;
@@ -28,27 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // What is compiled: a checkpoint, kernels, a graph.
     let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL)?;
-    let mut texts = SourceMap::new();
-    let (kernels, wrong) = kernel::load(&mut texts, &sources::shaders(None)?);
-    if !wrong.is_empty() {
-        return Err(diag::render(&wrong, &texts).into());
-    }
-    let (path, text) = sources::graphs(None)?.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("built in");
-    let source = texts.add(path, text);
-    let graph = graph::parse(&texts, source).map_err(|wrong| diag::render(&wrong, &texts))?;
+    let program = Program::built_in("rwkv7")?;
 
     // What it is compiled for: the device's limits and two sizes of a step. A plan is compiled once and replayed.
     let options = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
     let executor = WgpuExecutor::new(&options, None)?;
-    let compiler = Compiler {
-        graph: &graph,
-        kernels: &kernels,
-        sources: &texts,
-        index: checkpoint.index(),
-        limits: &executor.device().limits,
-        keep: &[],
-        batch_invariant: false,
-    };
+    let compiler = program.compiler(checkpoint.index(), &executor.device().limits);
     let shape = |tokens| StepShape { tokens, sequences: 1, rows: 1, capacity: 1 };
     let prefill = compiler.compile(shape(tokens.len() as u32))?.plan;
     let decode = compiler.compile(shape(1))?.plan;
@@ -56,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A session holds the weights and the state. Both plans expect them at the same places.
     let weights = Weights { layout: &decode.weights, checkpoint: &checkpoint };
     let mut session = executor.open(&weights, &decode.state, &mut |_, _| ())?;
-    // The larger plan first: the smaller one then finds all the memory it needs in the session's pool.
+    // Both share the memory of the larger one.
     let prefill = session.prepare(prefill)?;
     let decode = session.prepare(decode)?;
 

@@ -1,7 +1,7 @@
 //! All stages in one call: graph to checked plan.
 //!
-//! Gets a parsed graph, kernels, a checkpoint's index and a step shape; returns every stage's result, so that each can
-//! be printed. Pure: equal inputs give equal plans. Never touches a device or a file.
+//! Gets a parsed graph and kernels ([`Program`]), a checkpoint's index and a step shape; returns every stage's result,
+//! so that each can be printed. Pure: equal inputs give equal plans. Never touches a device or a file.
 
 use std::fmt;
 
@@ -10,13 +10,68 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::Graph;
-use crate::kernel::{KernelLib, reflect};
+use crate::graph::{self, Graph};
+use crate::kernel::{self, KernelLib, reflect};
 use crate::model::{self, Model, Request};
 use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
+use crate::plan::usage::Usage;
 use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
+use crate::sources;
+
+/// A graph and kernels, with the texts that they were parsed from.
+#[derive(Debug)]
+pub struct Program {
+    /// The texts of both, for places.
+    pub sources: SourceMap,
+    /// The graph.
+    pub graph: Graph,
+    /// The kernels.
+    pub kernels: KernelLib,
+}
+
+impl Program {
+    /// A graph that is built in, by its path without the ending, as in `rwkv7`; and the kernels that are built in.
+    ///
+    /// # Errors
+    /// If there is no such graph.
+    pub fn built_in(name: &str) -> Result<Self, CompileError> {
+        let texts = sources::graphs(None).expect("what is built in needs no reading");
+        let shaders = sources::shaders(None).expect("what is built in needs no reading");
+        let path = format!("{name}.ron");
+        let Some((path, text)) = texts.into_iter().find(|(other, _)| *other == path) else {
+            let unknown = Diagnostic::placeless(format!("no graph `{name}` is built in"));
+            return Err(CompileError::wrong(vec![unknown], &SourceMap::new()));
+        };
+        Self::parse(&format!("graphs/{path}"), &text, &shaders)
+    }
+
+    /// The graph of a text, which `path` names in diagnostics, and the kernels of others: paths relative to their
+    /// folder and texts, as [`sources::shaders`] returns them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn parse(path: &str, graph: &str, shaders: &[(String, String)]) -> Result<Self, CompileError> {
+        let mut sources = SourceMap::new();
+        let (kernels, mut wrong) = kernel::load(&mut sources, shaders);
+        let source = sources.add(path, graph);
+        match graph::parse(&sources, source) {
+            Ok(graph) if wrong.is_empty() => Ok(Self { sources, graph, kernels }),
+            Ok(_) => Err(CompileError::wrong(wrong, &sources)),
+            Err(more) => {
+                wrong.extend(more);
+                Err(CompileError::wrong(wrong, &sources))
+            }
+        }
+    }
+
+    /// A compiler for a checkpoint and a device, that keeps no values and takes every variant of a kernel.
+    pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
+        let Self { sources, graph, kernels } = self;
+        Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false }
+    }
+}
 
 /// What a model is compiled from.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +124,14 @@ pub enum CompileError {
     Refused(Vec<CheckError>),
 }
 
+impl CompileError {
+    fn wrong(diagnostics: Vec<Diagnostic>, sources: &SourceMap) -> Self {
+        let (rendered, in_colour) =
+            (diag::render(&diagnostics, sources), diag::render_in_colour(&diagnostics, sources));
+        Self::Wrong { rendered, in_colour, diagnostics }
+    }
+}
+
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,29 +150,44 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl Compiler<'_> {
-    /// Compiles for one step shape: `model::build`, `schedule::build`, `lower::lay_out`, `lower::lower`, `check`.
+    /// Compiles for one step shape: `model::build`, `schedule::build`, `lower::lay_out`, `lower::lower`, `check`. Plans
+    /// for all step shapes of a capacity expect the same weights and the same state.
     ///
     /// # Errors
     /// Everything that is wrong with the graph, or what the checker refuses.
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
-        let wrong = |diagnostics: Vec<Diagnostic>| CompileError::Wrong {
-            rendered: diag::render(&diagnostics, self.sources),
-            in_colour: diag::render_in_colour(&diagnostics, self.sources),
-            diagnostics,
-        };
+        let wrong = |diagnostics| CompileError::wrong(diagnostics, self.sources);
         let Self { limits, keep, batch_invariant, .. } = *self;
         let request = Request { shape, limits, keep, batch_invariant };
         let (model, lints) =
             model::build(self.graph, self.kernels, self.sources, self.index, &request).map_err(wrong)?;
         let schedule = schedule::build(&model).map_err(wrong)?;
-        let weights = lower::lay_out(&model);
-        let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights).map_err(wrong)?;
+        let (weights, rests) = (lower::lay_out(&model), self.state_rests(&model, &schedule));
+        let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights, &rests).map_err(wrong)?;
         let missing = self.limits.missing_for(&plan.limits);
         if !missing.is_empty() {
             return Err(CompileError::TooSmall(missing));
         }
         let plan = check(plan).map_err(CompileError::Refused)?;
         Ok(Compiled { model, schedule, plan, lints })
+    }
+}
+
+impl Compiler<'_> {
+    /// Where states rest: as suits steps of one token, which are most of all steps. So plans agree, whatever their own
+    /// size and wherever they are made. Of a graph that has no such step, each plan has its own way.
+    fn state_rests(&self, model: &Model, schedule: &Schedule) -> Vec<Usage> {
+        let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: model.shape.capacity };
+        let Self { limits, batch_invariant, .. } = *self;
+        let rests = |keep| {
+            let request = Request { shape: one, limits, keep, batch_invariant };
+            let (model, _) = model::build(self.graph, self.kernels, self.sources, self.index, &request).ok()?;
+            Some(lower::state_rests(&model, &schedule::build(&model).ok()?))
+        };
+        // A kept value may be there in steps of other sizes only.
+        let of_one = if model.shape == one { None } else { rests(self.keep).or_else(|| rests(&[])) };
+        let of_one = of_one.filter(|rests| rests.len() == model.state.len());
+        of_one.unwrap_or_else(|| lower::state_rests(model, schedule))
     }
 }
 

@@ -23,28 +23,14 @@
 //! Compiles the model that is built into the crate for steps of one token, which takes no device:
 //!
 //! ```
-//! use graphc::base::{diag, limits::Limits, span::SourceMap, step::StepShape};
-//! use graphc::{checkpoint::Checkpoint, compile::Compiler, graph, kernel, plan, sources};
+//! use graphc::base::{limits::Limits, step::StepShape};
+//! use graphc::{checkpoint::Checkpoint, compile::Program, plan, sources};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL)?;
-//! let mut texts = SourceMap::new();
-//! let (kernels, wrong) = kernel::load(&mut texts, &sources::shaders(None)?);
-//! assert!(wrong.is_empty(), "{}", diag::render(&wrong, &texts));
-//!
-//! let (path, text) = sources::graphs(None)?.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("built in");
-//! let source = texts.add(path, text);
-//! let graph = graph::parse(&texts, source).map_err(|wrong| diag::render(&wrong, &texts))?;
-//!
-//! let compiler = Compiler {
-//!     graph: &graph,
-//!     kernels: &kernels,
-//!     sources: &texts,
-//!     index: checkpoint.index(),
-//!     limits: &Limits::vulkan(),
-//!     keep: &[],
-//!     batch_invariant: false,
-//! };
+//! let program = Program::built_in("rwkv7")?;
+//! let limits = Limits::vulkan();
+//! let compiler = program.compiler(checkpoint.index(), &limits);
 //! let compiled = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 })?;
 //! print!("{}", plan::print::summary(&compiled.plan));
 //!

@@ -14,7 +14,7 @@ use graphc::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use graphc::plan::command::KernelId;
 use graphc::plan::usage::Usage;
 use graphc::plan::weights::{StateBuffer, WeightPiece};
-use hal_plan::{INIT, ROW_COUNT, alternate, checked, inputs, open, plan};
+use hal_plan::{INIT, ROW_COUNT, alternate, alternate_between, checked, expected, first, inputs, open, plan};
 use wgpu_hal::Api;
 use wgpu_hal::api::{Noop, Vulkan};
 
@@ -58,6 +58,80 @@ fn vulkan_computes_the_formula() {
     assert!(!executor.device().name.is_empty() && executor.device().api == "vulkan", "{:?}", executor.device());
     let mut session = open(&executor).expect("open");
     alternate(&mut session, 10, |step, found, expected| assert_eq!(found, expected, "step {step}"));
+}
+
+/// Bytes of the slots of a plan for `count` elements: `a` and `y`.
+fn slot_bytes(count: u64) -> u64 {
+    2 * count * 4
+}
+
+fn slots_are_the_largest_plans<A: Api>(executor: &HalExecutor<A>, step_done: fn(u32, Vec<f32>, Vec<f32>)) {
+    for counts in [[16, 64], [64, 16]] {
+        let mut session = open(executor).expect("open");
+        assert_eq!(session.memory().slot_bytes, 0);
+        alternate_between(&mut session, counts, 9, step_done);
+        let memory = session.memory();
+        assert_eq!(memory.slot_bytes, slot_bytes(64), "{counts:?}");
+        assert_eq!(memory.weight_bytes, hal_plan::weight_layout().size_bytes());
+        assert_eq!(memory.state_bytes, hal_plan::ROWS * ROW_COUNT * 4);
+        // One buffer each of the inputs; what the host writes and reads, for two steps in flight.
+        assert_eq!((memory.input_bytes, memory.host_bytes), ((16 + 64) * 4, 2 * 2 * (16 + 64) * 4));
+    }
+}
+
+#[test]
+fn noop_slots_are_the_largest_plans_whatever_the_order() {
+    slots_are_the_largest_plans(&noop(), |_, found, expected| assert_eq!(found.len(), expected.len()));
+}
+
+#[test]
+fn vulkan_slots_are_the_largest_plans_whatever_the_order() {
+    let Some(executor) = vulkan(&options()) else { return };
+    slots_are_the_largest_plans(&executor, |step, found, expected| assert_eq!(found, expected, "step {step}"));
+}
+
+/// Grows the slots while steps run, commands are recorded ahead and outputs are unread.
+#[test]
+fn vulkan_slots_grow_under_steps_in_flight() {
+    let Some(executor) = vulkan(&options()) else { return };
+    let mut session = open(&executor).expect("open");
+    let mut state = vec![INIT; ROW_COUNT as usize];
+    let mut plans = vec![(16, session.prepare(checked(plan(16))).expect("prepared"))];
+    for (round, count) in [(0, 20), (1, 24), (2, 64)] {
+        let mut running = Vec::new();
+        for step in [round * 2, round * 2 + 1] {
+            let (count, id) = plans[step as usize % plans.len()];
+            let ticket = session.step(id, &inputs(count, step)).expect("submitted");
+            running.push((ticket, expected(count, step, &mut state)));
+        }
+        plans.push((count, session.prepare(checked(plan(count))).expect("prepared")));
+        assert_eq!(session.memory().slot_bytes, slot_bytes(count));
+        for (ticket, expected) in running {
+            assert_eq!(first(&mut session, ticket), expected, "round {round}");
+        }
+    }
+    for (count, id) in plans {
+        let ticket = session.step(id, &inputs(count, 9)).expect("submitted");
+        assert_eq!(first(&mut session, ticket), expected(count, 9, &mut state), "{count} elements");
+    }
+}
+
+#[test]
+fn noop_slots_that_cannot_grow_stay_as_they_are() {
+    let mut session = open(&noop()).expect("open");
+    let small = session.prepare(checked(plan(16))).expect("prepared");
+    let running = session.step(small, &inputs(16, 0)).expect("submitted");
+    let before = session.memory();
+    // Its slots are made before its kernel is found not to parse.
+    let mut broken = plan(64);
+    broken.kernels[KernelId::new(1)].wgsl = "fn main() { let x: u32 = 1.5; }".to_owned();
+    session.prepare(checked(broken)).expect_err("it does not parse");
+    assert_eq!(session.memory(), before);
+    session.outputs(running).expect("outputs");
+    let again = session.step(small, &inputs(16, 1)).expect("submitted");
+    session.outputs(again).expect("outputs");
+    session.prepare(checked(plan(64))).expect("there is room for that");
+    assert_eq!(session.memory().slot_bytes, slot_bytes(64));
 }
 
 fn state_goes_there_and_back<A: Api>(executor: &HalExecutor<A>) {

@@ -3,33 +3,18 @@
 mod support;
 
 use graphc::base::limits::Limits;
-use graphc::base::span::SourceMap;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
-use graphc::compile::{Compiler, open_plan};
-use graphc::plan::CheckedPlan;
+use graphc::compile::{Program, open_plan};
 use graphc::plan::file::{from_text, to_text};
-use graphc::{graph, kernel, sources};
+use graphc::plan::{CheckedPlan, print};
+use graphc::sources;
 
 /// The built-in model's plan for one token, and its weights' fingerprint.
 fn plan() -> (CheckedPlan, String) {
     let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL).expect("a model");
-    let mut map = SourceMap::new();
-    let (kernels, diagnostics) = kernel::load(&mut map, &sources::shaders(None).expect("built in"));
-    assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    let (path, text) = sources::graphs(None).expect("built in").remove(0);
-    let source = map.add(path, text);
-    let graph = graph::parse(&map, source).expect("parses");
-    let (limits, index) = (Limits::vulkan(), checkpoint.index());
-    let compiler = Compiler {
-        graph: &graph,
-        kernels: &kernels,
-        sources: &map,
-        index,
-        limits: &limits,
-        keep: &[],
-        batch_invariant: false,
-    };
+    let (program, limits) = (Program::built_in("rwkv7").expect("it is"), Limits::vulkan());
+    let compiler = program.compiler(checkpoint.index(), &limits);
     let shape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
     (compiler.compile(shape).expect("compiles").plan, checkpoint.fingerprint())
 }
@@ -47,6 +32,17 @@ fn a_plan_comes_back_as_it_was() {
     assert_eq!(open_plan(&text, &fingerprint).expect("verified"), plan);
     let again = from_text(&text).expect("parses");
     assert_eq!(to_text(&again.plan, &again.model), text, "text to value to text");
+    for listing in [print::plan, print::barriers, print::memory, print::summary] {
+        assert_eq!(listing(&again.plan), listing(&plan));
+    }
+}
+
+#[test]
+fn only_graphs_that_are_there_are_built_in() {
+    let error = Program::built_in("rwkv99").expect_err("no such graph").to_string();
+    assert_eq!(error, "error: no graph `rwkv99` is built in");
+    let error = Program::parse("g.ron", "Graph(", &[]).expect_err("half a graph").to_string();
+    assert!(error.contains("g.ron:1:6"), "{error}");
 }
 
 #[test]

@@ -80,7 +80,9 @@ impl<'a> Compiled<'a> {
 
     fn lower(&self, schedule: &Schedule) -> CheckedPlan {
         let layout = lower::lay_out(&self.model);
-        let plan = lower::lower(&self.model, schedule, self.sources, self.limits, &layout).expect("sound kernels");
+        let rests = lower::state_rests(&self.model, schedule);
+        let plan = lower::lower(&self.model, schedule, self.sources, self.limits, &layout, &rests);
+        let plan = plan.expect("sound kernels");
         let plan = check::check(plan).unwrap_or_else(|errors| panic!("{errors:?}"));
         assert_eq!(unordered(&plan), []);
         plan

@@ -289,10 +289,18 @@ fn expected(tokens: &[u32], factor: f32) -> Vec<f32> {
 
 #[test]
 fn plans_take_turns_and_share_the_state() {
-    let Some(mut session) = native() else { return };
-    // The second needs larger slots than the first: the pool's are replaced while the first keeps its own.
-    let four = session.prepare(checked(plan(4, 2))).expect("prepared");
-    let eight = session.prepare(checked(plan(8, 3))).expect("prepared");
+    // In one order the second needs larger slots than the first, which then is bound to them too.
+    for order in [[4, 8], [8, 4]] {
+        let Some(session) = native() else { return };
+        take_turns(session, order);
+    }
+}
+
+fn take_turns(mut session: WgpuSession, order: [u32; 2]) {
+    let mut prepare = |count| session.prepare(checked(plan(count, if count == 4 { 2 } else { 3 }))).expect("prepared");
+    let [first, second] = order.map(|count| (count, prepare(count)));
+    let (four, eight) = if first.0 == 4 { (first.1, second.1) } else { (second.1, first.1) };
+    assert_eq!(session.memory().slot_bytes, 2 * 8 * 4, "two slots of the larger plan");
     for step in 0..5u32 {
         let tokens: Vec<u32> = (0..8).map(|at| step * 10 + at).collect();
         let (id, tokens, factor) = if step % 2 == 0 { (four, &tokens[..4], 2.0) } else { (eight, &tokens[..], 3.0) };
@@ -303,6 +311,43 @@ fn plans_take_turns_and_share_the_state() {
         assert_eq!(steps, [STATE_INIT + (step + 1) as f32; STATE_COUNT as usize], "step {step}");
     }
     assert_eq!(session.cpu_cost().steps, 5);
+}
+
+#[test]
+fn slots_grow_under_steps_in_flight() {
+    let Some(mut session) = native() else { return };
+    let four = session.prepare(checked(plan(4, 2))).expect("prepared");
+    let running = [[1, 2, 3, 4], [5, 6, 7, 8]].map(|tokens| (submit(&mut session, four, &tokens), tokens));
+    let eight = session.prepare(checked(plan(8, 3))).expect("prepared");
+    let read = |session: &mut WgpuSession, ticket| {
+        session.outputs(ticket).expect("outputs").role(OutputRole::Logits).expect("b").to_f32()
+    };
+    for (ticket, tokens) in running {
+        assert_eq!(read(&mut session, ticket), expected(&tokens, 2.0));
+    }
+    let large = submit(&mut session, eight, &[9; 8]);
+    let small = submit(&mut session, four, &[7; 4]);
+    assert_eq!(read(&mut session, large), expected(&[9; 8], 3.0));
+    assert_eq!(read(&mut session, small), expected(&[7; 4], 2.0));
+}
+
+#[test]
+fn slots_that_cannot_grow_stay_as_they_are() {
+    let mut session = open(&WgpuExecutor::new(&NOOP, None).expect("the no-op device is always there"));
+    let four = session.prepare(checked(plan(4, 2))).expect("prepared");
+    let running = submit(&mut session, four, &[0; 4]);
+    let before = session.memory();
+    assert_eq!(before.slot_bytes, 2 * 4 * 4);
+    assert_eq!((before.weight_bytes, before.state_bytes), (40, STATE_ROWS * STATE_COUNT * 4));
+    assert_eq!((before.input_bytes, before.host_bytes), (16, 16 + 2 * (16 + STATE_COUNT * 4)));
+    // Its slots are made before its kernel is found not to parse.
+    let mut broken = plan(8, 3);
+    broken.kernels[KernelId::new(0)].wgsl = "fn main( {".to_owned();
+    session.prepare(checked(broken)).expect_err("no WGSL");
+    assert_eq!(session.memory(), before);
+    session.outputs(running).expect("outputs");
+    let again = submit(&mut session, four, &[0; 4]);
+    session.outputs(again).expect("outputs");
 }
 
 #[test]

@@ -2,23 +2,17 @@
 
 use clap::Args;
 
-use crate::base::diag;
-use crate::base::span::SourceMap;
-use crate::checkpoint::Index;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
 use crate::cli::{Failure, Format, ModelArgs, input, print_result};
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Program};
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
-use crate::graph::{self, Graph};
 use crate::inspect::bench::{BenchOptions, Report, bench};
-use crate::kernel::{self, KernelLib};
-use crate::sources;
 
 /// The built-in graph of the streaming read.
-const STREAM_GRAPH: &str = "tools/bandwidth.ron";
+const STREAM_GRAPH: &str = "tools/bandwidth";
 
 #[derive(Args, Debug)]
 pub(super) struct BenchArgs {
@@ -73,33 +67,10 @@ fn measure<E: Executor>(
     let Input { sources, graph, kernels, .. } = input;
     let keep = flags.keep.as_slice();
     let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: flags.batch_invariant };
-    let tool = Tool::stream(index)?;
-    let Tool { sources, graph, kernels, index } = &tool;
-    let stream = Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false };
+    // The program's own kernels, whatever folders were named; the graph has no weights, so that any checkpoint will do.
+    let tool = Program::built_in(STREAM_GRAPH)?;
+    let stream = tool.compiler(index, limits);
     Ok(bench(executor, name, model, &stream, &input.checkpoint, options)?)
-}
-
-/// A graph that belongs to the program, with the program's own kernels, whatever folders were named.
-struct Tool<'a> {
-    sources: SourceMap,
-    graph: Graph,
-    kernels: KernelLib,
-    /// Of any checkpoint: the graph has no weights.
-    index: &'a Index,
-}
-
-impl<'a> Tool<'a> {
-    fn stream(index: &'a Index) -> Result<Self, Failure> {
-        let mut sources = SourceMap::new();
-        let (kernels, wrong) = kernel::load(&mut sources, &sources::shaders(None)?);
-        assert!(wrong.is_empty(), "a built-in kernel is wrong: {}", diag::render(&wrong, &sources));
-        let text = sources::graphs(None)?.into_iter().find(|(path, _)| path == STREAM_GRAPH);
-        let (path, text) = text.expect("the graph is built in");
-        let source = sources.add(path, text);
-        let graph = graph::parse(&sources, source);
-        let graph = graph.map_err(|wrong| Failure::Diagnostics(diag::render(&wrong, &sources)))?;
-        Ok(Self { sources, graph, kernels, index })
-    }
 }
 
 /// The report for readers.

@@ -8,7 +8,7 @@ use crate::base::limits::Limits;
 use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, files, input, print_result, rendered};
+use crate::cli::{Failure, Format, ModelArgs, files, input, plans, print_result, rendered};
 use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_plan};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -29,7 +29,10 @@ pub(super) struct CompileArgs {
     /// Rows of logits of a step [default: one per sequence]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=65535))]
     rows: Option<u32>,
-    /// Write the plan to this file, which `compile` prints again and whose plan needs no compiling
+    /// Sequences that a session of the plan holds [default: those of a step]
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    capacity: Option<u32>,
+    /// Write the plan to this file, which `run` runs and `compile` prints again
     #[arg(short, long, value_name = "PLAN")]
     output: Option<PathBuf>,
     /// What to print [default: summary, or nothing with --output]
@@ -57,7 +60,7 @@ enum Emit {
 }
 
 pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
-    if let Some(plan) = args.model.graph.as_deref().map(read_plan).transpose()?.flatten() {
+    if let Some(plan) = args.model.graph.as_deref().map(plans::read_file).transpose()?.flatten() {
         let idle = flags_for_graphs(&args);
         if !idle.is_empty() {
             let flags = idle.join(", ");
@@ -86,8 +89,12 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         batch_invariant: args.model.batch_invariant,
     };
     let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
-    let rows = args.rows.unwrap_or(sequences);
-    let shape = StepShape { tokens, sequences, rows, capacity: sequences };
+    let (rows, capacity) = (args.rows.unwrap_or(sequences), args.capacity.unwrap_or(sequences));
+    if capacity < sequences {
+        let message = format!("`--capacity {capacity}`: a step of {sequences} sequences needs as many");
+        return Err(Failure::Environment(message));
+    }
+    let shape = StepShape { tokens, sequences, rows, capacity };
     let compiled = compiler.compile(shape)?;
     eprint!("{}", rendered(&compiled.lints, &input.sources));
     if let Some(path) = &args.output {
@@ -112,20 +119,11 @@ fn flags_for_graphs(args: &CompileArgs) -> Vec<&'static str> {
         ("`--tokens`", args.tokens.is_some()),
         ("`--sequences`", args.sequences.is_some()),
         ("`--rows`", args.rows.is_some()),
+        ("`--capacity`", args.capacity.is_some()),
         ("`--target`", args.target.is_some()),
         ("`--output`", args.output.is_some()),
     ];
     flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
-}
-
-/// The plan in a plan file; nothing if the file is none, or there is no such file.
-fn read_plan(path: &str) -> Result<Option<PlanFile>, Failure> {
-    let Ok(text) = sources::read_text(Path::new(path)) else { return Ok(None) };
-    if !text.starts_with(file::HEADER) {
-        return Ok(None);
-    }
-    let file = file::from_text(&text).map_err(|error| Failure::Diagnostics(format!("error: `{path}`: {error}\n")))?;
-    Ok(Some(file))
 }
 
 /// Prints a plan from its file alone; what came before it is not in there.

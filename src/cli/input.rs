@@ -23,11 +23,17 @@ pub(super) struct Input {
     pub is_demo: bool,
 }
 
-pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
+/// The checkpoint, and whether it is the one built into the program.
+pub(super) fn checkpoint(args: &ModelArgs) -> Result<(Checkpoint, bool), Failure> {
     let checkpoint = match &args.weights {
         Some(path) => Checkpoint::open(path),
         None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
     }?;
+    Ok((checkpoint, args.weights.is_none()))
+}
+
+pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
+    let (checkpoint, is_demo) = checkpoint(args)?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
@@ -36,7 +42,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
             let text = sources::read_text(Path::new(path))?;
             if text.starts_with(crate::plan::file::HEADER) {
                 return Err(Failure::Environment(format!(
-                    "`{path}` is a plan, expected a graph; `compile` prints plans"
+                    "`{path}` is a plan, expected a graph; `run` runs plans, `compile` prints them"
                 )));
             }
             vec![(path.to_owned(), text)]
@@ -60,7 +66,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
         return Err(Failure::Diagnostics(rendered(&diagnostics, &map)));
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
-    Ok(Input { sources: map, graph, kernels, checkpoint, is_demo: args.weights.is_none() })
+    Ok(Input { sources: map, graph, kernels, checkpoint, is_demo })
 }
 
 /// Picks a graph by its name, if one is given, else by the checkpoint; `tools` are for no checkpoint and have to be

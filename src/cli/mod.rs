@@ -13,6 +13,7 @@ mod files;
 mod fmt;
 mod input;
 mod log_sink;
+mod plans;
 mod prompts;
 mod run;
 mod text;

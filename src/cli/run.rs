@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::base::limits::Limits;
 use crate::base::role::OutputRole;
-use crate::base::step::StepShape;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
-use crate::cli::input::Input;
+use crate::cli::plans::{self, Source, What};
 use crate::cli::prompts::{self, Defaults, List, Printer};
 use crate::cli::text::{self, Reading, Stop};
-use crate::cli::{Failure, ModelArgs, cannot_print, files, input, log_sink};
+use crate::cli::{Failure, ModelArgs, cannot_print, files, log_sink};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
 use crate::exec::replay::Dropped;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
-use crate::exec::{CpuCost, DeviceInfo, Executor, Session};
+use crate::exec::{CpuCost, DeviceInfo, Executor, MemoryUse, Session};
 use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
 use crate::generate::queue::{self, Settings};
 use crate::generate::sample::Sampler;
@@ -38,13 +36,14 @@ const MAX_PROMPT_BYTES: u64 = 64 << 20;
 /// More state than a sequence of any model has.
 const MAX_STATE_BYTES: u64 = 4 << 30;
 
-/// How many prompts run side by side unless it is said.
-const DEFAULT_SEQUENCES: u32 = 8;
-
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,
+    /// Plans of `compile -o`, in place of a graph: what was compiled is run as it is, each step by the smallest that
+    /// fits. Several are of one model and for sessions of one size
+    #[arg(value_name = "PLAN")]
+    plans: Vec<String>,
     /// The text to go on from
     #[arg(long, value_name = "TEXT", group = "given")]
     prompt: Option<String>,
@@ -153,10 +152,12 @@ enum Work {
 /// All that a device is to do.
 struct Task<'a> {
     args: &'a RunArgs,
-    input: &'a Input,
+    input: &'a Source,
     work: Work,
     /// That of `--vocabulary`.
     vocabulary: Option<Vocabulary>,
+    /// How many sequences run side by side.
+    capacity: u32,
     /// The file of the state to begin in.
     state_in: Option<Vec<u8>>,
 }
@@ -175,14 +176,19 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         return Err(Failure::Environment(format!("`--keep` takes `--logits FILE`, {why}")));
     }
     log_sink::install(args.validate || args.drop_transition.is_some());
-    let input = input::read(&args.model)?;
+    let input = plans::read(&args.model, &args.plans, args.step_tokens)?;
+    input.check_rows(args.all_positions)?;
     let state_in = args.state_in.as_deref().map(|path| files::read(path, "a state", MAX_STATE_BYTES)).transpose()?;
-    let given = args.vocabulary.as_deref().map(|path| text::from_file(path, vocabulary(&input))).transpose()?;
+    let given = args.vocabulary.as_deref().map(|path| text::from_file(path, input.vocabulary())).transpose()?;
     let work = match &args.prompts {
         Some(path) => Work::Many(prompts(&args, &input, path, given.as_ref())?),
         None => Work::One(prompt(&args, &input, given.as_ref())?),
     };
-    let task = Task { args: &args, input: &input, work, vocabulary: given, state_in };
+    let capacity = match &work {
+        Work::One(_) => 1,
+        Work::Many(list) => input.side_by_side(list.prompts.len(), args.sequences)?,
+    };
+    let task = Task { args: &args, input: &input, work, vocabulary: given, capacity, state_in };
     let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
     let hal_options = HalOptions {
         track: tracked,
@@ -201,12 +207,12 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// The token that is fed before every text. A list of tokens is taken as it is, unless a start token is asked for.
-fn start_token(args: &RunArgs, input: &Input) -> Option<u32> {
+fn start_token(args: &RunArgs, input: &Source) -> Option<u32> {
     args.start_token.or((input.is_demo && args.state_in.is_none()).then_some(DEMO_TEXT_BOUNDARY))
 }
 
 /// The prompt as tokens.
-fn prompt(args: &RunArgs, input: &Input, given: Option<&Vocabulary>) -> Result<Vec<u32>, Failure> {
+fn prompt(args: &RunArgs, input: &Source, given: Option<&Vocabulary>) -> Result<Vec<u32>, Failure> {
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => Some(text.clone()),
         (_, Some(path)) => Some(files::read_text(path, "a prompt", MAX_PROMPT_BYTES)?),
@@ -216,7 +222,7 @@ fn prompt(args: &RunArgs, input: &Input, given: Option<&Vocabulary>) -> Result<V
     let mut tokens = Vec::from_iter(start);
     if let Some(text) = text {
         let wrong = |message| Failure::Diagnostics(format!("error: {message}\n"));
-        tokens.extend(text::tokenize(&text, given, vocabulary(input)).map_err(wrong)?);
+        tokens.extend(text::tokenize(&text, given, input.vocabulary()).map_err(wrong)?);
     }
     tokens.extend(args.tokens.iter().flatten());
     if tokens.is_empty() {
@@ -229,50 +235,31 @@ fn prompt(args: &RunArgs, input: &Input, given: Option<&Vocabulary>) -> Result<V
 }
 
 /// The prompts of a file.
-fn prompts(args: &RunArgs, input: &Input, path: &Path, given: Option<&Vocabulary>) -> Result<List, Failure> {
+fn prompts(args: &RunArgs, input: &Source, path: &Path, given: Option<&Vocabulary>) -> Result<List, Failure> {
     let text = files::read_text(path, "prompts", MAX_PROMPT_BYTES)?;
     let (count, seed, start) = (args.n, args.seed, start_token(args, input));
     let start_of_tokens = args.start_token;
-    let defaults = Defaults { count, seed, start, start_of_tokens, size: vocabulary(input), vocabulary: given };
+    let defaults = Defaults { count, seed, start, start_of_tokens, size: input.vocabulary(), vocabulary: given };
     prompts::parse(&path.display().to_string(), &text, &defaults)
 }
 
-/// Columns of the logits, found by compiling for a baseline; nothing if that fails, which running will then explain.
-fn vocabulary(input: &Input) -> Option<u64> {
-    let limits = Limits::vulkan();
-    let compiler = compiler(input, &limits, &[], false);
-    let compiled = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).ok()?;
-    let logits = compiled.plan.outputs.iter().find(|output| output.role == OutputRole::Logits)?;
-    logits.shape.last().copied()
-}
-
-fn compiler<'a>(input: &'a Input, limits: &'a Limits, keep: &'a [String], batch_invariant: bool) -> Compiler<'a> {
-    let Input { graph, kernels, sources, .. } = input;
-    Compiler { graph, kernels, sources, index: input.checkpoint.index(), limits, keep, batch_invariant }
-}
-
 fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failure> {
-    let Task { args, input, .. } = task;
+    let Task { args, input, capacity, .. } = task;
     let limits = executor.device().limits.clone();
-    let compiler = compiler(input, &limits, &args.model.keep, args.model.batch_invariant);
-    let capacity = match &task.work {
-        Work::One(_) => 1,
-        Work::Many(list) => {
-            let count = u32::try_from(list.prompts.len()).unwrap_or(u32::MAX);
-            count.min(args.sequences.unwrap_or(DEFAULT_SEQUENCES))
-        }
-    };
     let bar = progress_bar();
-    let mut batch = Batch::open(
-        &executor,
-        compiler,
-        &input.checkpoint,
-        (capacity, step_tokens(args, capacity)),
-        &mut |done, of| {
-            bar.set_length(of);
-            bar.set_position(done);
-        },
-    )?;
+    let progress = &mut |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
+    let mut batch = match &input.what {
+        What::Graph(program) => {
+            let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
+            let compiler = Compiler { keep, batch_invariant, ..program.compiler(index, &limits) };
+            Batch::open(&executor, compiler, checkpoint, (*capacity, step_tokens(args, *capacity)), progress)?
+        }
+        What::Plans { plans, .. } => Batch::open_plans(&executor, plans.clone(), checkpoint, *capacity, progress)?,
+    };
     bar.finish_and_clear();
     let begin = task.state_in.as_deref().map(|bytes| {
         let path = args.state_in.as_deref().unwrap_or(Path::new("")).display();
@@ -286,7 +273,7 @@ fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failur
         Work::Many(list) => many(&mut batch, args, list, begin.as_ref(), reading)?,
     };
     if args.stats {
-        stats.print(executor.device());
+        stats.print(executor.device(), batch.session().memory());
     }
     Ok(())
 }
@@ -307,8 +294,8 @@ fn step_tokens(args: &RunArgs, capacity: u32) -> Vec<u32> {
 }
 
 /// Which model a state belongs to.
-fn owner(input: &Input) -> StateOwner {
-    StateOwner { graph: input.graph.name.text.clone(), fingerprint: input.checkpoint.fingerprint() }
+fn owner(input: &Source) -> StateOwner {
+    StateOwner { graph: input.graph().to_owned(), fingerprint: input.checkpoint.fingerprint() }
 }
 
 /// Reads one prompt and goes on from it.
@@ -467,13 +454,22 @@ struct Stats {
 }
 
 impl Stats {
-    fn print(&self, device: &DeviceInfo) {
+    fn print(&self, device: &DeviceInfo, memory: MemoryUse) {
         let rate = |(count, time): (usize, Duration)| count as f64 / time.as_secs_f64().max(1e-9);
         let (before, after) = self.cost;
         let steps = (after.steps - before.steps).max(1);
         let cpu_us =
             (after.record_ns + after.submit_ns - before.record_ns - before.submit_ns) as f64 / steps as f64 / 1e3;
         eprintln!("device   {} ({}, {})", device.name, device.api, device.driver);
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        eprintln!(
+            "memory   weights {:.2} MiB, state {:.2}, slots {:.2}, inputs {:.2}, the host's {:.2}",
+            mebibytes(memory.weight_bytes),
+            mebibytes(memory.state_bytes),
+            mebibytes(memory.slot_bytes),
+            mebibytes(memory.input_bytes),
+            mebibytes(memory.host_bytes)
+        );
         eprintln!("prompt   {} tokens, {:.1} tokens/s", self.prompt.0, rate(self.prompt));
         let decode = (self.decode.0, self.unit, rate(self.decode));
         eprintln!("decode   {} {}, {:.1} tokens/s, {cpu_us:.1} us of CPU a step", decode.0, decode.1, decode.2);

@@ -7,6 +7,7 @@
 
 pub mod hal;
 pub mod replay;
+mod slots;
 #[cfg(test)]
 mod testing;
 pub mod wgpu;
@@ -17,10 +18,10 @@ use std::fmt;
 use crate::base::limits::Limits;
 use crate::base::role::{InputRole, OutputRole};
 use crate::checkpoint::Checkpoint;
-use crate::plan::CheckedPlan;
-use crate::plan::command::PlanInput;
+use crate::plan::command::{BufferKind, PlanInput};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout, WeightLayout, WeightPiece};
+use crate::plan::{CheckedPlan, Plan};
 use crate::tensor::Tensor;
 
 /// What went wrong outside the plan: the environment, or a call that does not fit the plan.
@@ -360,10 +361,12 @@ impl Outputs {
 /// Steps run in the order of their submission. The outputs of the last [`STEPS_IN_FLIGHT`] steps are kept until they
 /// are fetched; submitting another step may discard those of older ones.
 pub trait Session {
-    /// Creates everything a plan needs, once: pipelines, bind groups, buffers of its own.
+    /// Creates everything a plan needs, once: pipelines, bind groups, buffers of its own. Slots are shared by all
+    /// plans: where this one needs larger ones, those prepared before are bound to them too, and the smaller are freed.
     ///
     /// # Errors
-    /// If the plan was made for another layout or a larger device, or the device fails.
+    /// If the plan was made for another layout or a larger device, or the device fails. Then the session is as it was:
+    /// larger slots take the place of smaller ones only when all is made.
     fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError>;
 
     /// Like [`prepare`](Self::prepare), and steps of the plan are timed by the GPU's own clock: see
@@ -412,6 +415,9 @@ pub trait Session {
     /// Perhaps, if there is no such row or the bytes are not one; an executor may return an error instead.
     fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError>;
 
+    /// What the session holds.
+    fn memory(&self) -> MemoryUse;
+
     /// What all steps so far have cost the CPU; waiting is not counted.
     fn cpu_cost(&self) -> CpuCost;
 
@@ -420,6 +426,26 @@ pub trait Session {
     fn gpu_cost(&self) -> GpuCost {
         GpuCost::default()
     }
+}
+
+/// Bytes of the buffers that a session holds, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// The weights.
+    pub weight_bytes: u64,
+    /// The state of all sequences.
+    pub state_bytes: u64,
+    /// The slots, which all plans share.
+    pub slot_bytes: u64,
+    /// The device's side of the inputs of all plans.
+    pub input_bytes: u64,
+    /// What the host writes and reads, of all plans and of every step in flight.
+    pub host_bytes: u64,
+}
+
+/// Bytes of a plan's buffers of this kind.
+pub(crate) fn bytes_of(plan: &Plan, kind: BufferKind) -> u64 {
+    plan.buffers.values().filter(|buffer| buffer.kind == kind).map(|buffer| buffer.size_bytes).sum()
 }
 
 /// GPU time spent on steps of timed plans.

@@ -1,17 +1,17 @@
 //! Many sequences on one session: each step runs tokens of any of them, packed.
 //!
-//! Gets tokens for some sequences, returns logits for each; compiles plans as step sizes come up, padded to a few sizes
-//! so that there are few plans, all of them drawing memory from one pool. Sequences join, leave and fork between any
-//! two steps; each has a row of the state buffers to itself. Padding belongs to no sequence and changes nothing. Never
-//! samples, never knows an architecture.
+//! Gets tokens for some sequences, returns logits for each; takes plans as step sizes come up, compiled or ready-made
+//! ([`plans`](crate::generate::plans) says which), all of them drawing memory from one pool. Sequences join, leave and
+//! fork between any two steps; each has a row of the state buffers to itself. Padding belongs to no sequence and
+//! changes nothing. Never samples, never knows an architecture.
 
 use crate::base::role::{InputRole, OutputRole};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
-use crate::exec::{Executor, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights};
+use crate::exec::{ExecError, Executor, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights};
+use crate::generate::plans::{PlanSet, Source, Step};
 use crate::generate::{GenerateError, Rows};
-use crate::plan::CheckedPlan;
 use crate::plan::weights::StateLayout;
 use crate::tensor::Tensor;
 
@@ -50,7 +50,7 @@ pub struct BatchOptions {
 #[derive(Debug)]
 pub struct Batch<'a, S> {
     session: S,
-    compiler: Compiler<'a>,
+    source: Source<'a>,
     options: BatchOptions,
     state: StateLayout,
     plans: Vec<(StepShape, PlanId)>,
@@ -61,9 +61,6 @@ pub struct Batch<'a, S> {
 
 /// What is to be run of one sequence: its row of the state and its tokens.
 type Part<'t> = (u32, &'t [u32]);
-
-/// What one step takes: of each feed, by its index, this many tokens.
-type Step = Vec<(usize, usize)>;
 
 /// The logits of a run: for each feed, in the feeds' order, a row for each token wanted.
 pub type Logits = Vec<Vec<Vec<f32>>>;
@@ -83,7 +80,7 @@ impl<'a, S: Session> Batch<'a, S> {
         (capacity, step_tokens): (u32, Vec<u32>),
         progress: Progress<'_>,
     ) -> Result<Self, GenerateError> {
-        // Weights and state are laid out alike for every size of a step.
+        // Weights and state are laid out alike for every size of a step, whatever the graph asks about it.
         let plan = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity })?.plan;
         let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
         let columns = logits.and_then(|output| output.shape.last().copied());
@@ -97,11 +94,43 @@ impl<'a, S: Session> Batch<'a, S> {
     /// # Panics
     /// If there is no step size, step sizes do not ascend, or the capacity is 0.
     pub fn new(session: S, compiler: Compiler<'a>, options: BatchOptions, state: StateLayout) -> Self {
+        Self::of(session, Source::Compiler(compiler), options, state)
+    }
+
+    /// Opens a session for plans that came ready-made, and makes a batch of at most `capacity` sequences of it. Every
+    /// step takes the smallest plan that fits, padded.
+    ///
+    /// # Errors
+    /// If the device lacks what a plan needs, or fails.
+    ///
+    /// # Panics
+    /// If `capacity` is 0 or more than the plans have rows of state for.
+    pub fn open_plans(
+        executor: &impl Executor<Session = S>,
+        plans: PlanSet,
+        checkpoint: &Checkpoint,
+        capacity: u32,
+        progress: Progress<'_>,
+    ) -> Result<Self, GenerateError> {
+        assert!(capacity <= plans.capacity(), "{capacity} sequences in {} rows of state", plans.capacity());
+        // Before gigabytes are uploaded for nothing.
+        let limits = &executor.device().limits;
+        let missing = plans.plans().iter().map(|plan| limits.missing_for(&plan.limits)).find(|m| !m.is_empty());
+        if let Some(missing) = missing {
+            return Err(ExecError::TooSmall { missing }.into());
+        }
+        let (weights, state) = (plans.plans()[0].weights.clone(), plans.state_layout().clone());
+        let session = executor.open(&Weights { layout: &weights, checkpoint }, &state, progress)?;
+        let options = BatchOptions { capacity, step_tokens: plans.step_tokens(), vocabulary: plans.vocabulary() };
+        Ok(Self::of(session, Source::Set(plans), options, state))
+    }
+
+    fn of(session: S, source: Source<'a>, options: BatchOptions, state: StateLayout) -> Self {
         let sizes = &options.step_tokens;
         assert!(!sizes.is_empty() && sizes[0] > 0 && sizes.is_sorted(), "step sizes ascend from 1 or more");
         assert!(options.capacity > 0, "a session holds a sequence");
         let rows = vec![None; options.capacity as usize];
-        Self { session, compiler, options, state, plans: Vec::new(), rows, next_id: 0 }
+        Self { session, source, options, state, plans: Vec::new(), rows, next_id: 0 }
     }
 
     /// The session.
@@ -120,7 +149,7 @@ impl<'a, S: Session> Batch<'a, S> {
     }
 
     /// How many plans have been prepared: at most one for each step size, power of two of sequences and kind of
-    /// [`Rows`].
+    /// [`Rows`], or those that came ready-made.
     pub const fn plan_count(&self) -> usize {
         self.plans.len()
     }
@@ -216,8 +245,8 @@ impl<'a, S: Session> Batch<'a, S> {
         let mut logits = vec![Vec::new(); feeds.len()];
         let mut pending: Option<(Ticket, Step)> = None;
         while left.iter().any(|left| *left > 0) {
-            let step = share(&left, self.largest_step());
-            let ticket = self.submit(&parts, &left, &step, rows)?;
+            let (step, shape) = self.source.next(&self.options, &left, rows)?;
+            let ticket = self.submit(&parts, &left, &step, (shape, rows))?;
             step.iter().for_each(|(feed, count)| left[*feed] -= count);
             // The step before is read while this one runs.
             if let Some((ticket, wanted)) = pending.replace((ticket, wanted(&step, &left, rows)))
@@ -231,27 +260,27 @@ impl<'a, S: Session> Batch<'a, S> {
         Ok((logits, outputs))
     }
 
-    /// Prepares the plans that a [`run`](Self::run) of feeds of these many tokens takes, the largest first, so that all
-    /// share the largest one's memory.
+    /// Prepares the plans that a [`run`](Self::run) of feeds of these many tokens takes, the largest first, so that no
+    /// memory has to grow.
     ///
     /// # Errors
-    /// If a plan cannot be compiled or prepared.
+    /// If a plan cannot be compiled or prepared, or none gives such rows.
     pub fn prepare(&mut self, feeds: &[usize], rows: Rows) -> Result<(), GenerateError> {
         let mut left = feeds.to_vec();
         let mut shapes = Vec::new();
         while left.iter().any(|left| *left > 0) {
-            let step = share(&left, self.largest_step());
+            let (step, shape) = self.source.next(&self.options, &left, rows)?;
             step.iter().for_each(|(feed, count)| left[*feed] -= count);
-            shapes.push(self.shape(&step, rows));
+            shapes.push(shape);
         }
         shapes.sort_unstable();
         shapes.dedup();
         shapes.into_iter().rev().try_for_each(|shape| self.plan(shape).map(drop))
     }
 
-    /// Tokens of the largest step.
-    pub(super) fn largest_step(&self) -> usize {
-        self.options.step_tokens[self.options.step_tokens.len() - 1] as usize
+    /// What the next step of a run takes when `left` is still to be run of each feed.
+    pub(super) fn next_step(&self, left: &[usize], rows: Rows) -> Result<Step, GenerateError> {
+        Ok(self.source.next(&self.options, left, rows)?.0)
     }
 
     fn row(&self, sequence: SequenceId) -> Result<u32, GenerateError> {
@@ -310,22 +339,11 @@ impl<'a, S: Session> Batch<'a, S> {
         Ok(parts)
     }
 
-    fn shape(&self, step: &[(usize, usize)], rows: Rows) -> StepShape {
-        let total: usize = step.iter().map(|(_, count)| count).sum();
-        let sizes = &self.options.step_tokens;
-        let tokens = sizes.iter().copied().find(|size| *size as usize >= total).expect("a step fits the largest size");
-        // No step has more sequences than there are, so a bucket above the capacity is never needed.
-        let sequences = (step.len() as u32).next_power_of_two().min(self.options.capacity);
-        let rows = if rows == Rows::All { tokens } else { sequences };
-        StepShape { tokens, sequences, rows, capacity: self.options.capacity }
-    }
-
     fn plan(&mut self, shape: StepShape) -> Result<PlanId, GenerateError> {
         if let Some((_, id)) = self.plans.iter().find(|(other, _)| *other == shape) {
             return Ok(*id);
         }
-        let plan: CheckedPlan = self.compiler.compile(shape)?.plan;
-        let id = self.session.prepare(plan)?;
+        let id = self.session.prepare(self.source.plan(shape)?)?;
         self.plans.push((shape, id));
         Ok(id)
     }
@@ -336,9 +354,8 @@ impl<'a, S: Session> Batch<'a, S> {
         parts: &[Part<'_>],
         left: &[usize],
         step: &[(usize, usize)],
-        rows: Rows,
+        (shape, rows): (StepShape, Rows),
     ) -> Result<Ticket, GenerateError> {
-        let shape = self.shape(step, rows);
         let plan = self.plan(shape)?;
         let mut tokens = Vec::with_capacity(shape.tokens as usize);
         let mut offsets = vec![0];
@@ -355,9 +372,9 @@ impl<'a, S: Session> Batch<'a, S> {
         // Sequences without tokens and tokens without a sequence: both are padding.
         offsets.resize(shape.sequences as usize + 1, tokens.len() as u32);
         state_rows.resize(shape.sequences as usize, 0);
-        last_rows.resize(shape.sequences as usize, 0);
         tokens.resize(shape.tokens as usize, 0);
-        let output_rows = if rows == Rows::All { (0..shape.tokens).collect() } else { last_rows };
+        let mut output_rows = if rows == Rows::All { (0..shape.tokens).collect() } else { last_rows };
+        output_rows.resize(shape.rows as usize, 0);
         let inputs = Inputs::new()
             .with(InputRole::TokenIds, tokens)
             .with(InputRole::SequenceOffsets, offsets)
@@ -390,24 +407,6 @@ impl<'a, S: Session> Batch<'a, S> {
     }
 }
 
-/// Which feeds a step of at most `room` tokens takes, and how many tokens of each, when `left` is still to be run of
-/// them: equal shares, where what a short feed leaves goes to longer ones. A feed that gets nothing waits for shorter
-/// ones to end. In the feeds' order.
-pub(super) fn share(left: &[usize], mut room: usize) -> Step {
-    let mut feeds: Vec<usize> = (0..left.len()).filter(|feed| left[*feed] > 0).collect();
-    feeds.sort_by_key(|feed| left[*feed]);
-    let mut step = Vec::with_capacity(feeds.len());
-    for (nth, feed) in feeds.iter().enumerate() {
-        let count = left[*feed].min((room / (feeds.len() - nth)).max(1)).min(room);
-        if count > 0 {
-            step.push((*feed, count));
-        }
-        room -= count;
-    }
-    step.sort_unstable();
-    step
-}
-
 /// How many rows of logits are wanted of each feed of a step, when `left` is what then remains to be run.
 fn wanted(step: &[(usize, usize)], left: &[usize], rows: Rows) -> Step {
     let count = |(feed, count): (usize, usize)| match rows {
@@ -420,17 +419,6 @@ fn wanted(step: &[(usize, usize)], left: &[usize], rows: Rows) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_step_is_shared_and_what_short_feeds_leave_goes_to_long_ones() {
-        assert_eq!(share(&[1], 128), [(0, 1)]);
-        assert_eq!(share(&[300], 128), [(0, 128)]);
-        assert_eq!(share(&[300, 1], 128), [(0, 127), (1, 1)]);
-        assert_eq!(share(&[300, 0, 300], 128), [(0, 64), (2, 64)]);
-        assert_eq!(share(&[300, 10, 300, 1], 15), [(0, 5), (1, 4), (2, 5), (3, 1)]);
-        assert_eq!(share(&[2, 1, 3], 2), [(0, 1), (1, 1)], "the longest waits");
-        assert!(share(&[0, 0], 5).is_empty());
-    }
 
     #[test]
     fn the_last_row_alone_is_wanted_of_a_feed_that_ends() {

@@ -5,6 +5,7 @@
 //! architecture.
 
 pub mod batch;
+pub mod plans;
 pub mod queue;
 pub mod sample;
 pub mod state;
@@ -56,6 +57,8 @@ pub enum GenerateError {
     },
     /// A graph whose outputs give no logits.
     NoLogits,
+    /// No plan that came ready-made gives such rows of logits.
+    NoRows(Rows),
     /// A call that the sequences at hand do not allow.
     Sequence(String),
 }
@@ -73,6 +76,10 @@ impl fmt::Display for GenerateError {
                 write!(f, "the vocabulary has no token for `{character}` (byte {at} of the text, from 0)")
             }
             Self::NoLogits => f.write_str("the graph has no output of role `logits`"),
+            Self::NoRows(rows) => {
+                let what = if *rows == Rows::All { "token" } else { "sequence" };
+                write!(f, "expected a plan with a row of logits for every {what} of its step, found none")
+            }
             Self::Sequence(reason) => f.write_str(reason),
         }
     }

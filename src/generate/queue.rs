@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use crate::exec::Session;
-use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState, share};
+use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
 use crate::generate::sample::Sampler;
 use crate::generate::{GenerateError, Rows};
 
@@ -73,7 +73,7 @@ pub fn run<S: Session>(
             return Ok(());
         }
         let left: Vec<usize> = active.iter().map(|active| active.pending.len()).collect();
-        let step = share(&left, batch.largest_step());
+        let step = batch.next_step(&left, Rows::Last)?;
         let feed = |(at, count): &(usize, usize)| {
             let active: &Active = &active[*at];
             Feed { sequence: active.sequence, tokens: &active.pending[..*count] }

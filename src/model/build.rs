@@ -57,11 +57,15 @@ pub fn build(
     index: &Index,
     request: &Request<'_>,
 ) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let layout = choose_layout(graph, index, request.shape)?;
+    let (layout, reach) = choose_layout(graph, lib, index, request.shape)?;
     let dims = Dims::new(graph, index, layout, request.shape);
     let mut builder = Builder::new(graph, lib, sources, index, request, layout, &dims);
+    builder.model.weights = reach.tensors(index, layout);
     builder.declare();
     builder.nodes(&graph.ops);
+    if !reach.is_complete && builder.diagnostics.is_empty() {
+        builder.too_large();
+    }
     builder.outputs();
     builder.finish()
 }
@@ -131,6 +135,7 @@ impl<'a> Builder<'a> {
             layout: layout.name.clone(),
             shape: request.shape,
             dims: Vec::new(),
+            weights: Vec::new(),
             values: Arena::new(),
             ops: Arena::new(),
             state: Vec::new(),
@@ -181,8 +186,7 @@ impl<'a> Builder<'a> {
         for node in nodes {
             self.visited += 1;
             if self.visited > MAX_OPS {
-                let message = format!("the graph unrolls to more than {MAX_OPS} ops and rounds of loops");
-                return self.report(Diagnostic::error(self.graph.name.span, message));
+                return self.too_large();
             }
             match node {
                 Node::Op { kernel, args } => self.op(kernel, args),
@@ -209,6 +213,11 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+    }
+
+    fn too_large(&mut self) {
+        let message = format!("the graph unrolls to more than {MAX_OPS} ops and rounds of loops");
+        self.report(Diagnostic::error(self.graph.name.span, message));
     }
 
     fn for_each(&mut self, variable: &Name, count: &Spanned, body: &'a [Node]) {

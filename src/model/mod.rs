@@ -13,6 +13,7 @@ mod dims;
 mod layouts;
 mod names;
 mod print;
+mod reach;
 mod weights;
 
 pub use build::{Request, build};
@@ -40,7 +41,9 @@ pub struct Model {
     pub shape: StepShape,
     /// Every dim that has a value, in the graph's order.
     pub dims: Vec<(String, u64)>,
-    /// Every tensor.
+    /// Every weight that a step of some size uses: what a session holds, whatever this step uses of it.
+    pub weights: Vec<WeightTensor>,
+    /// Every tensor of this step.
     pub values: Arena<Value>,
     /// The ops, in file order with loops unrolled.
     pub ops: Arena<Op>,
@@ -170,6 +173,25 @@ pub struct StateTensor {
     pub shape: Vec<u64>,
     /// What every element is before the first token.
     pub init: f32,
+}
+
+/// A tensor of the checkpoint that steps use.
+#[derive(Clone, Debug, Serialize)]
+pub struct WeightTensor {
+    /// Its name.
+    pub tensor: String,
+    /// The name with `{}` for the layer's number.
+    pub pattern: String,
+    /// The layer's number, if the name has one.
+    pub index: Option<u64>,
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements.
+    pub count: u64,
+    /// Rows and columns as stored, if stored transposed.
+    pub transpose: Option<(u64, u64)>,
+    /// Whether a kernel may reach it through a binding of its text's own, which begins at the weight.
+    pub bound_alone: bool,
 }
 
 /// What the host fills.

@@ -3,6 +3,10 @@
 //! Gets a model, its schedule, limits and a weight layout; returns a [`Plan`]. What holds then is what
 //! [`check`](crate::plan::check) verifies, without trusting this file. Deterministic. Never asks a device anything.
 
+mod session;
+
+pub use session::{lay_out, state_rests};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::arena::Arena;
@@ -19,12 +23,9 @@ use crate::plan::command::{
 };
 use crate::plan::memory::{Need, NeedUse, assign};
 use crate::plan::usage::Usage;
-use crate::plan::weights::{StateBuffer, StateLayout, WeightBuffer, WeightLayout, WeightPiece};
+use crate::plan::weights::{StateBuffer, StateLayout, WeightLayout, WeightPiece};
 use crate::plan::{PLAN_VERSION, Plan, ValuePlace};
 use crate::schedule::{Schedule, Step, accesses};
-
-/// Tensors of at most this many bytes are packed, a record per layer.
-const PACKED_BYTES: u64 = 32 << 10;
 
 /// What offsets within a buffer are multiples of, so that the widest accessor's elements stay whole.
 const ELEMENT_ALIGNMENT: u64 = 16;
@@ -43,101 +44,10 @@ fn bound_alone(model: &Model) -> BTreeSet<ValueId> {
     args.filter(|(_, used)| used.own.is_some()).filter_map(|(arg, _)| arg.output.or(arg.input)).collect()
 }
 
-/// Lays out the weights that a model uses: small ones packed, a record per layer; large ones in a buffer each. Equal
-/// for all step shapes of a graph and checkpoint, unless the graph asks about the step in an `If`.
-pub fn lay_out(model: &Model) -> WeightLayout {
-    struct Weight<'a> {
-        tensor: &'a str,
-        pattern: &'a str,
-        index: Option<u64>,
-        dtype: DType,
-        count: u64,
-        transpose: Option<(u64, u64)>,
-        alignment: u64,
-    }
-    let alone = bound_alone(model);
-    let mut weights: Vec<Weight<'_>> = model
-        .values
-        .iter()
-        .filter_map(|(id, value)| match &value.origin {
-            Origin::Weight { tensor, pattern, index, transpose } => Some(Weight {
-                tensor,
-                pattern,
-                index: *index,
-                dtype: value.dtype,
-                count: value.count(),
-                transpose: *transpose,
-                alignment: if alone.contains(&id) { RECORD_ALIGNMENT } else { ELEMENT_ALIGNMENT },
-            }),
-            _ => None,
-        })
-        .collect();
-    // By name, not by first use: branches that depend on the step's size may use the same weights in another order.
-    weights.sort_by(|a, b| (a.pattern, a.index).cmp(&(b.pattern, b.index)));
-    let bytes = |weight: &Weight<'_>| weight.dtype.storage_bytes(weight.count).next_multiple_of(ELEMENT_ALIGNMENT);
-    let is_packed = |weight: &Weight<'_>| bytes(weight) <= PACKED_BYTES;
-    let mut layout = WeightLayout::default();
-    for indexed in [false, true] {
-        // Where each pattern lies in a record: room for the largest of all layers.
-        let mut sizes: Vec<(&str, u64, u64)> = Vec::new();
-        for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
-            match sizes.iter_mut().find(|(pattern, ..)| *pattern == weight.pattern) {
-                Some((_, size, alignment)) => {
-                    (*size, *alignment) = (bytes(weight).max(*size), weight.alignment.max(*alignment));
-                }
-                None => sizes.push((weight.pattern, bytes(weight), weight.alignment)),
-            }
-        }
-        let mut offsets: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut record_bytes = 0;
-        for (pattern, size, alignment) in sizes {
-            let offset_bytes = u64::next_multiple_of(record_bytes, alignment);
-            offsets.insert(pattern, offset_bytes);
-            record_bytes = offset_bytes + size;
-        }
-        record_bytes = record_bytes.next_multiple_of(RECORD_ALIGNMENT);
-        if offsets.is_empty() {
-            continue;
-        }
-        let buffer = layout.buffers.len() as u32;
-        let mut records = 0;
-        for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
-            let record = weight.index.unwrap_or(0);
-            records = records.max(record + 1);
-            layout.pieces.push(WeightPiece {
-                tensor: weight.tensor.to_owned(),
-                buffer,
-                offset_bytes: record * record_bytes + offsets[weight.pattern],
-                dtype: weight.dtype,
-                count: weight.count,
-                transpose: weight.transpose,
-            });
-        }
-        layout.buffers.push(WeightBuffer {
-            label: if indexed { "weights.layers".into() } else { "weights.small".into() },
-            size_bytes: records * record_bytes,
-            record_bytes: Some(record_bytes),
-        });
-    }
-    for weight in weights.iter().filter(|weight| !is_packed(weight)) {
-        let buffer = layout.buffers.len() as u32;
-        layout.pieces.push(WeightPiece {
-            tensor: weight.tensor.to_owned(),
-            buffer,
-            offset_bytes: 0,
-            dtype: weight.dtype,
-            count: weight.count,
-            transpose: weight.transpose,
-        });
-        let label = format!("w.{}", weight.tensor);
-        layout.buffers.push(WeightBuffer { label, size_bytes: bytes(weight), record_bytes: None });
-    }
-    layout
-}
-
 /// Lowers a schedule to a plan that only [`check`](crate::plan::check::check) stands between and an executor.
 ///
-/// `weights` is [`lay_out`]'s for this model, or that of another step shape of the same graph and checkpoint.
+/// `weights` is [`lay_out`]'s for this model, or that of another step shape of the same graph and checkpoint; `rests`
+/// is where each state rests, on which all plans of a session have to agree: [`state_rests`] of one of their models.
 ///
 /// # Errors
 /// If a kernel's text does not validate with the storage formats and constants at hand.
@@ -147,9 +57,10 @@ pub fn lower(
     sources: &SourceMap,
     limits: &Limits,
     weights: &WeightLayout,
+    rests: &[Usage],
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut lowering = Lowering::new(model, schedule, sources, limits, weights);
-    lowering.persistent_buffers();
+    lowering.persistent_buffers(rests);
     lowering.host_buffers();
     lowering.slots();
     let mut levels = Vec::new();
@@ -243,7 +154,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Buffers of weights and state, and the places of all values in them.
-    fn persistent_buffers(&mut self) {
+    fn persistent_buffers(&mut self, rests: &[Usage]) {
         let weight_buffers: Vec<BufferId> = (0u32..)
             .zip(&self.weights.buffers)
             .map(|(index, weight)| (weight.label.clone(), BufferKind::Weight { index }, weight.size_bytes))
@@ -253,11 +164,12 @@ impl<'a> Lowering<'a> {
             .collect();
         let pieces: BTreeMap<&str, &WeightPiece> =
             self.weights.pieces.iter().map(|piece| (piece.tensor.as_str(), piece)).collect();
-        for (index, state) in (0u32..).zip(&self.model.state) {
+        assert_eq!(rests.len(), self.model.state.len(), "a rest for each state");
+        for ((index, state), rest) in (0u32..).zip(&self.model.state).zip(rests) {
             let row_shape = state.shape[1..].to_vec();
             let (label, rows) = (state.path.clone(), state.shape[0]);
             let init_bits = state.init.to_bits();
-            let rest = Usage::STORAGE_READ;
+            let rest = *rest;
             let layout = StateBuffer { label, dtype: state.dtype, rows, row_shape, init_bits, rest };
             let size_bytes = layout.size_bytes();
             self.state.buffers.push(layout);
@@ -611,14 +523,13 @@ impl<'a> Lowering<'a> {
             let fixed = match self.buffers[buffer].kind {
                 BufferKind::HostWrite => Some(Usage::MAP_WRITE),
                 BufferKind::HostRead => Some(Usage::MAP_READ),
+                // All plans of a session have to agree on it, whatever each does last.
+                BufferKind::State { index } => Some(self.state.buffers[index as usize].rest),
                 _ => None,
             };
             let phases = phases(&self.accesses[buffer.index()]);
             let (rest, transitions) = transitions(&phases, fixed);
             self.buffers[buffer].rest = rest;
-            if let BufferKind::State { index } = self.buffers[buffer].kind {
-                self.state.buffers[index as usize].rest = rest;
-            }
             for (level, from, to) in transitions {
                 match level {
                     Some(level) => levels[level as usize].barrier.push(Transition { buffer, from, to }),
@@ -710,34 +621,33 @@ fn phases(accesses: &[LevelUse]) -> Vec<(u32, Usage)> {
     phases
 }
 
-/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier.
-/// With a fixed rest usage the buffer is taken back to it; otherwise it rests in the usage of its last phase, which
-/// costs nothing.
-fn transitions(phases: &[(u32, Usage)], fixed: Option<Usage>) -> (Usage, Vec<(Option<u32>, Usage, Usage)>) {
-    let (Some(first), Some(last)) = (phases.first(), phases.last()) else {
-        return (fixed.unwrap_or(Usage::STORAGE_READ), Vec::new());
-    };
-    if let Some(rest) = fixed {
-        let mut all = Vec::new();
-        let mut state = rest;
-        for (level, usage) in phases {
-            all.push((Some(*level), state, *usage));
-            state = *usage;
-        }
-        all.push((None, state, rest));
-        return (rest, all);
+/// The rest that suits a buffer with these phases: leaving in the usage of the last one costs nothing. Reads at the end
+/// of a step and at the beginning of the next are one phase, since nothing is written between them.
+fn own_rest(phases: &[(u32, Usage)]) -> Usage {
+    match (phases.first(), phases.last()) {
+        (Some((_, first)), Some((_, last))) if !first.writes() && !last.writes() => *first | *last,
+        (_, Some((_, last))) => *last,
+        (_, None) => Usage::STORAGE_READ,
     }
-    // Reads at the end of a step and at the beginning of the next are one phase: nothing is written between them.
-    let wraps = !first.1.writes() && !last.1.writes();
-    let rest = if wraps { first.1 | last.1 } else { last.1 };
+}
+
+/// Rest usage and transitions of a buffer with these phases: before each phase, and `None` for the leaving barrier.
+/// The rest is the phases' own, unless another one is fixed, to which the buffer is then taken back.
+fn transitions(phases: &[(u32, Usage)], fixed: Option<Usage>) -> (Usage, Vec<(Option<u32>, Usage, Usage)>) {
+    let rest = fixed.unwrap_or_else(|| own_rest(phases));
     let mut all = Vec::new();
     let mut state = rest;
     for (nth, (level, usage)) in phases.iter().enumerate() {
-        let usage = if wraps && nth + 1 == phases.len() { rest } else { *usage };
+        // The last phase goes to the rest at once where it can.
+        let is_last = nth + 1 == phases.len();
+        let usage = if is_last && rest.contains(*usage) { rest } else { *usage };
         if state.needs_transition(usage) {
             all.push((Some(*level), state, usage));
             state = usage;
         }
+    }
+    if state != rest {
+        all.push((None, state, rest));
     }
     (rest, all)
 }
@@ -786,6 +696,20 @@ mod tests {
         // Read, written, copied; the next step's read follows the copy without a write between.
         let expected = vec![(Some(1), READ | COPY, WRITE), (Some(2), WRITE, READ | COPY)];
         assert_eq!(transitions(&whole(&[(0, READ), (1, WRITE), (2, COPY)]), None), (READ | COPY, expected));
+    }
+
+    #[test]
+    fn a_state_returns_to_its_rest_from_whatever_came_last() {
+        let fixed = |uses: &[(u32, Usage)], rest| transitions(&whole(uses), Some(rest)).1;
+        assert_eq!(fixed(&[(1, READ), (2, WRITE)], WRITE), [(Some(1), WRITE, READ), (Some(2), READ, WRITE)]);
+        let expected = [(Some(1), WRITE, WRITE), (Some(2), WRITE, READ | COPY), (None, READ | COPY, WRITE)];
+        assert_eq!(fixed(&[(1, WRITE), (2, READ), (3, COPY)], WRITE), expected);
+        assert_eq!(fixed(&[(1, READ)], WRITE), [(Some(1), WRITE, READ), (None, READ, WRITE)]);
+        assert_eq!(fixed(&[(1, READ)], READ), []);
+        assert_eq!(fixed(&[(1, READ), (2, COPY)], READ), [(Some(1), READ, READ | COPY), (None, READ | COPY, READ)]);
+        assert_eq!(fixed(&[], WRITE), []);
+        let expected = [(Some(1), READ | COPY, WRITE), (Some(2), WRITE, READ | COPY)];
+        assert_eq!(fixed(&[(1, WRITE), (2, READ)], READ | COPY), expected, "it goes to a wider rest at once");
     }
 
     #[test]

@@ -109,7 +109,11 @@ impl Reason {
     pub fn text(&self, plan: &Plan) -> String {
         let verb = if self.after_writes { "writes" } else { "reads" };
         let past = if self.before_writes { "wrote" } else { "read" };
-        format!("{} {past} it, {} {verb} it  ({})", self.before.text(plan), self.after.text(plan), self.hazard)
+        let after = match self.after {
+            Party::Elsewhere => "a later step".to_owned(),
+            after => after.text(plan),
+        };
+        format!("{} {past} it, {after} {verb} it  ({})", self.before.text(plan), self.hazard)
     }
 }
 
@@ -145,13 +149,17 @@ impl Reasons {
         let next = uses.partition_point(|found| found.level < level);
         let (before, before_writes) = match (next.checked_sub(1), uses.last()) {
             (Some(at), _) => (Party::Command(uses[at]), uses[at].usage.writes()),
-            (None, Some(last)) if !is_host => (Party::StepBefore(*last), last.usage.writes()),
+            // A step that takes a state back to its rest hands it on in another usage than that of its own last use.
+            (None, Some(last)) if !is_host && transition.from.contains(last.usage) => {
+                (Party::StepBefore(*last), last.usage.writes())
+            }
             (None, _) if is_host => (Party::Host, transition.from.writes()),
             (None, _) => (Party::Elsewhere, transition.from.writes()),
         };
         let (after, after_writes) = match uses.get(next) {
             Some(found) => (Party::Command(*found), found.usage.writes()),
-            None => (Party::Host, transition.to.writes()),
+            None if is_host => (Party::Host, transition.to.writes()),
+            None => (Party::Elsewhere, transition.to.writes()),
         };
         Reason { before, before_writes, after, after_writes, hazard: Hazard::between(before_writes, after_writes) }
     }

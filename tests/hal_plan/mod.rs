@@ -248,8 +248,17 @@ pub fn expected(count: u64, step: u32, state: &mut [f32]) -> Vec<f32> {
 
 /// Alternates a small and a large plan for `steps` steps, one of them in flight all the time; calls `step_done` with
 /// what each step returned and what it should have.
-pub fn alternate<S: Session>(session: &mut S, steps: u32, mut step_done: impl FnMut(u32, Vec<f32>, Vec<f32>)) {
-    let counts = [16, 64];
+pub fn alternate<S: Session>(session: &mut S, steps: u32, step_done: impl FnMut(u32, Vec<f32>, Vec<f32>)) {
+    alternate_between(session, [16, 64], steps, step_done);
+}
+
+/// The same with plans of these sizes, prepared in this order.
+pub fn alternate_between<S: Session>(
+    session: &mut S,
+    counts: [u64; 2],
+    steps: u32,
+    mut step_done: impl FnMut(u32, Vec<f32>, Vec<f32>),
+) {
     let plans = counts.map(|count| session.prepare(checked(plan(count))).expect("prepared"));
     let mut state = vec![INIT; ROW_COUNT as usize];
     let mut pending = None;
@@ -269,7 +278,7 @@ pub fn alternate<S: Session>(session: &mut S, steps: u32, mut step_done: impl Fn
 }
 
 /// The elements of a step's only output.
-fn first<S: Session>(session: &mut S, ticket: graphc::exec::Ticket) -> Vec<f32> {
+pub fn first<S: Session>(session: &mut S, ticket: graphc::exec::Ticket) -> Vec<f32> {
     let outputs = session.outputs(ticket).expect("outputs");
     outputs.role(OutputRole::Logits).expect("the only output").to_f32()
 }

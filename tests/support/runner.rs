@@ -13,7 +13,8 @@ use graphc::compile::Compiler;
 use graphc::exec::hal::{HalOptions, VulkanExecutor};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{
-    CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights,
+    CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, MemoryUse, Outputs, PlanId, Progress, Session, Ticket,
+    Weights,
 };
 use graphc::generate::batch::Batch;
 use graphc::generate::{Decoder, Rows};
@@ -204,6 +205,10 @@ impl Session for AnySession {
 
     fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
         self.session.prepare_timed(plan)
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.session.memory()
     }
 
     fn cpu_cost(&self) -> CpuCost {

@@ -549,7 +549,8 @@ impl<A: Api> Encoder<A> {
         Ok(())
     }
 
-    fn reset(&mut self) {
+    /// Frees what was recorded, submitted or not. The caller has waited for its submission, if there was one.
+    pub(super) fn reset(&mut self) {
         let recorded = self.recorded.take();
         // SAFETY: the encoder is closed, this is its only command buffer, and its submission has been waited for.
         unsafe { self.raw.reset_all(recorded.into_iter()) };

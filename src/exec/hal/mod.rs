@@ -157,6 +157,7 @@ impl<A: Api> Executor for HalExecutor<A> {
         let contents = Contents {
             weights: weight_buffers,
             weight_hash: weights.layout.hash(),
+            weight_bytes: weights.layout.size_bytes(),
             state: state_buffers,
             state_layout: state.clone(),
         };

@@ -4,7 +4,7 @@
 //! only after its last step has finished, and a plan's next frame is recorded while the GPU runs the current one, if it
 //! is free. Never names a hal type: owners do that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -17,7 +17,10 @@ use crate::exec::hal::encode::{PlanRecorder, buffer_uses};
 use crate::exec::hal::upload::{Resting, read_back, write};
 use crate::exec::hal::{DEVICE_USES, HalOptions};
 use crate::exec::replay::{Recorder, Tracker, replay};
-use crate::exec::{CpuCost, ExecError, GpuCost, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
+use crate::exec::slots::SlotPool;
+use crate::exec::{
+    CpuCost, ExecError, GpuCost, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of,
+};
 use crate::plan::command::{BufferId, BufferKind, Copy, Dispatch, Kernel, Transition};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
@@ -28,6 +31,7 @@ use crate::tensor::Tensor;
 pub(super) struct Contents<A: Api> {
     pub(super) weights: Vec<Rc<Buffer<A>>>,
     pub(super) weight_hash: String,
+    pub(super) weight_bytes: u64,
     pub(super) state: Vec<Rc<Buffer<A>>>,
     pub(super) state_layout: StateLayout,
 }
@@ -35,18 +39,14 @@ pub(super) struct Contents<A: Api> {
 /// What makes two kernels the same pipeline: text, entry point, each binding's writes and least bytes, checks, zeroing.
 type PipelineKey = (String, String, Vec<(bool, u64)>, bool, bool);
 
-/// A buffer of the pool with its bytes.
-type Pooled<A> = (u64, Rc<Buffer<A>>);
-
 /// Weights, state and prepared plans on one device.
 pub struct HalSession<A: Api> {
     // Dropped first: waits until the GPU is done with everything below.
     timeline: Timeline<A>,
     plans: Vec<Prepared<A>>,
-    /// The pool of slots, by rest usage: a slot's place in it is its rank by size among its plan's. A place whose
-    /// buffer is too small for a later plan gets a larger one; earlier plans keep theirs. hal remembers no usages and
-    /// slots have no contents between steps, so a fresh buffer is at rest as it is.
-    slots: BTreeMap<Usage, Vec<Pooled<A>>>,
+    /// What the slots of all plans are bound to. hal remembers no usages and slots have no contents between steps, so a
+    /// fresh buffer is at rest as it is.
+    slots: SlotPool<Rc<Buffer<A>>>,
     pipelines: HashMap<PipelineKey, Rc<Pipeline<A>>>,
     contents: Contents<A>,
     limits: Limits,
@@ -59,11 +59,18 @@ pub struct HalSession<A: Api> {
 /// A plan with everything it needs.
 struct Prepared<A: Api> {
     frames: [Frame<A>; STEPS_IN_FLIGHT],
+    bound: Bound<A>,
+    /// By kernel id.
+    kernels: Vec<Rc<Pipeline<A>>>,
+    plan: CheckedPlan,
+}
+
+/// What a plan's commands reach.
+struct Bound<A: Api> {
     /// By dispatch index.
     groups: Vec<BindGroup<A>>,
     /// By buffer id; nothing for host-visible ones, of which each frame has its own.
     buffers: Vec<Option<Rc<Buffer<A>>>>,
-    plan: CheckedPlan,
 }
 
 /// What one step in flight has to itself (P10).
@@ -119,7 +126,7 @@ impl<A: Api> Prepared<A> {
     /// Records the commands of a frame whose last step has finished.
     fn record(&mut self, frame: usize, options: &HalOptions, cost: &mut CpuCost) -> Result<(), ExecError> {
         let start = Instant::now();
-        let Self { frames, groups, buffers, plan, .. } = self;
+        let Self { frames, bound: Bound { groups, buffers }, plan, .. } = self;
         let Frame { encoder, hosts, is_recorded, clock, .. } = &mut frames[frame];
         let mut tracker = options.track.then(|| Tracker::new(plan));
         let label = plan.graph.as_str();
@@ -139,6 +146,26 @@ impl<A: Api> Prepared<A> {
         cost.record_ns += start.elapsed().as_nanos() as u64;
         Ok(())
     }
+
+    /// What the plan is bound to once its slots are those of this pool.
+    fn rebound(&self, pool: &SlotPool<Rc<Buffer<A>>>) -> Result<Bound<A>, ExecError> {
+        let mut buffers = self.bound.buffers.clone();
+        for (id, slot) in pool.draw(&self.plan) {
+            buffers[id.index()] = Some(slot);
+        }
+        let groups = bind_groups(&self.plan, &self.kernels, &buffers)?;
+        Ok(Bound { groups, buffers })
+    }
+
+    /// Binds the plan anew. The GPU is done with all of its steps; what was recorded ahead is recorded again when its
+    /// turn comes.
+    fn rebind(&mut self, bound: Bound<A>) {
+        for frame in &mut self.frames {
+            frame.encoder.reset();
+            frame.is_recorded = false;
+        }
+        self.bound = bound;
+    }
 }
 
 impl<A: Api> HalSession<A> {
@@ -151,7 +178,7 @@ impl<A: Api> HalSession<A> {
         Ok(Self {
             timeline: Timeline::new(gpu)?,
             plans: Vec::new(),
-            slots: BTreeMap::new(),
+            slots: SlotPool::new(),
             pipelines: HashMap::new(),
             contents,
             limits,
@@ -164,10 +191,29 @@ impl<A: Api> HalSession<A> {
 
     fn prepare_as(&mut self, plan: CheckedPlan, is_timed: bool) -> Result<PlanId, ExecError> {
         self.admit(&plan)?;
-        let buffers = self.device_buffers(&plan)?;
-        let groups = self.bind_groups(&plan, &buffers)?;
+        let slots = self.slots.grown_for(&plan, |label, size_bytes| {
+            Buffer::new(&self.gpu, label, size_bytes, buffer_uses(DEVICE_USES)).map(Rc::new)
+        })?;
+        let kernels = plan.kernels.values().map(|kernel| self.pipeline(kernel)).collect::<Result<Vec<_>, _>>()?;
+        let buffers = self.device_buffers(&plan, &slots)?;
+        let groups = bind_groups(&plan, &kernels, &buffers)?;
         let frames = [Frame::new(&self.gpu, &plan, is_timed)?, Frame::new(&self.gpu, &plan, is_timed)?];
-        self.plans.push(Prepared { frames, groups, buffers, plan });
+        let mut rebound = Vec::new();
+        for (nth, prepared) in self.plans.iter().enumerate() {
+            if slots.rebinds(&self.slots, &prepared.plan) {
+                rebound.push((nth, prepared.rebound(&slots)?));
+            }
+        }
+        if !rebound.is_empty() {
+            // What is replaced below is freed.
+            self.timeline.wait_idle()?;
+        }
+        // Nothing fails from here on, so that plans and pool agree on every path.
+        for (nth, bound) in rebound {
+            self.plans[nth].rebind(bound);
+        }
+        self.slots = slots;
+        self.plans.push(Prepared { frames, bound: Bound { groups, buffers }, kernels, plan });
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -205,33 +251,13 @@ impl<A: Api> HalSession<A> {
         Ok(pipeline)
     }
 
-    /// The plan's slots with their buffers, drawn from the pool.
-    fn draw_slots(&mut self, plan: &Plan) -> Result<HashMap<BufferId, Rc<Buffer<A>>>, ExecError> {
-        let mut slots: Vec<_> = plan.buffers.iter().filter(|(_, buffer)| buffer.kind == BufferKind::Slot).collect();
-        slots.sort_by_key(|(id, buffer)| (buffer.rest, std::cmp::Reverse(buffer.size_bytes), *id));
-        let mut drawn: HashMap<BufferId, Rc<Buffer<A>>> = HashMap::new();
-        let mut place = 0;
-        let mut rest = None;
-        for (id, slot) in slots {
-            place = if rest == Some(slot.rest) { place + 1 } else { 0 };
-            rest = Some(slot.rest);
-            let pool = self.slots.entry(slot.rest).or_default();
-            if pool.get(place).is_none_or(|(size_bytes, _)| *size_bytes < slot.size_bytes) {
-                let label = format!("slot {place} at rest in {}", slot.rest);
-                let buffer = Rc::new(Buffer::new(&self.gpu, &label, slot.size_bytes, buffer_uses(DEVICE_USES))?);
-                match pool.get_mut(place) {
-                    Some(entry) => *entry = (slot.size_bytes, buffer),
-                    None => pool.push((slot.size_bytes, buffer)),
-                }
-            }
-            drawn.insert(id, pool[place].1.clone());
-        }
-        Ok(drawn)
-    }
-
     /// The device buffer of every buffer of the plan that has one.
-    fn device_buffers(&mut self, plan: &Plan) -> Result<Vec<Option<Rc<Buffer<A>>>>, ExecError> {
-        let slots = self.draw_slots(plan)?;
+    fn device_buffers(
+        &self,
+        plan: &Plan,
+        slots: &SlotPool<Rc<Buffer<A>>>,
+    ) -> Result<Vec<Option<Rc<Buffer<A>>>>, ExecError> {
+        let slots = slots.draw(plan);
         let mut buffers = Vec::with_capacity(plan.buffers.len());
         for (id, buffer) in plan.buffers.iter() {
             buffers.push(match buffer.kind {
@@ -247,14 +273,17 @@ impl<A: Api> HalSession<A> {
         }
         Ok(buffers)
     }
+}
 
-    /// The bind group of every dispatch, in order.
-    fn bind_groups(&mut self, plan: &Plan, buffers: &[Option<Rc<Buffer<A>>>]) -> Result<Vec<BindGroup<A>>, ExecError> {
-        let kernels = plan.kernels.values().map(|kernel| self.pipeline(kernel)).collect::<Result<Vec<_>, _>>()?;
-        let mut recorder = GroupMaker { kernels, buffers, groups: Vec::new() };
-        replay(plan, &mut recorder, None, None)?;
-        Ok(recorder.groups)
-    }
+/// The bind group of every dispatch, in order.
+fn bind_groups<A: Api>(
+    plan: &Plan,
+    kernels: &[Rc<Pipeline<A>>],
+    buffers: &[Option<Rc<Buffer<A>>>],
+) -> Result<Vec<BindGroup<A>>, ExecError> {
+    let mut recorder = GroupMaker { kernels, buffers, groups: Vec::new() };
+    replay(plan, &mut recorder, None, None)?;
+    Ok(recorder.groups)
 }
 
 impl<A: Api> Contents<A> {
@@ -273,7 +302,7 @@ impl<A: Api> Contents<A> {
 /// Makes the bind group of every dispatch that it is called with.
 struct GroupMaker<'a, A: Api> {
     /// By kernel id.
-    kernels: Vec<Rc<Pipeline<A>>>,
+    kernels: &'a [Rc<Pipeline<A>>],
     buffers: &'a [Option<Rc<Buffer<A>>>],
     groups: Vec<BindGroup<A>>,
 }
@@ -386,6 +415,19 @@ impl<A: Api> Session for HalSession<A> {
         let (range, layout) = self.contents.row(buffer, row);
         assert_eq!(row_bytes.len() as u64, layout.row_bytes(), "the bytes are one row of `{}`", layout.label);
         write(&self.gpu, &mut self.timeline, &range, row_bytes)
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let plans = || self.plans.iter().map(|prepared| &*prepared.plan);
+        let host = |plan: &Plan| bytes_of(plan, BufferKind::HostWrite) + bytes_of(plan, BufferKind::HostRead);
+        MemoryUse {
+            weight_bytes: self.contents.weight_bytes,
+            state_bytes: self.contents.state_layout.buffers.iter().map(StateBuffer::size_bytes).sum(),
+            slot_bytes: self.slots.size_bytes(),
+            input_bytes: plans().map(|plan| bytes_of(plan, BufferKind::Input)).sum(),
+            // Each frame has its own.
+            host_bytes: plans().map(|plan| host(plan) * STEPS_IN_FLIGHT as u64).sum(),
+        }
     }
 
     fn cpu_cost(&self) -> CpuCost {

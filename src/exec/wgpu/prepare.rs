@@ -12,11 +12,11 @@ use ::wgpu::{
     ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
+use crate::exec::slots::SlotPool;
 use crate::exec::wgpu::clock::Clock;
 use crate::exec::wgpu::gpu::{DEVICE, Gpu};
 use crate::exec::{ExecError, Inputs, STEPS_IN_FLIGHT};
 use crate::plan::command::{BufferId, BufferKind, Command, Dispatch, Kernel};
-use crate::plan::usage::Usage;
 use crate::plan::{CheckedPlan, Plan};
 
 /// A plan with everything that its steps need.
@@ -24,7 +24,7 @@ use crate::plan::{CheckedPlan, Plan};
 pub(super) struct Prepared {
     pub(super) plan: CheckedPlan,
     /// In the order of the plan's kernels.
-    pub(super) pipelines: Vec<ComputePipeline>,
+    pub(super) pipelines: Vec<Pipeline>,
     /// In the order of the plan's dispatches. Both frames use them: dispatches never bind a host-visible buffer (P10).
     pub(super) bind_groups: Vec<BindGroup>,
     /// The host-visible buffers that the host writes.
@@ -69,37 +69,30 @@ impl Prepared {
         }
         Ok(())
     }
-}
 
-/// The slots of all plans of a session, by rest usage: plans never run at the same time, so each uses the first few.
-#[derive(Debug, Default)]
-pub(super) struct SlotPool {
-    by_rest: HashMap<Usage, Vec<Buffer>>,
-}
-
-impl SlotPool {
-    /// A buffer for each slot of a plan. A pool entry that is too small is replaced by a larger one; a plan prepared
-    /// before keeps the smaller one, which is as good, since no value of a slot survives a step.
-    fn draw(&mut self, gpu: &Gpu, plan: &Plan) -> Result<HashMap<BufferId, Buffer>, ExecError> {
-        let mut slots: Vec<_> = plan.buffers.iter().filter(|(_, buffer)| buffer.kind == BufferKind::Slot).collect();
-        slots.sort_by_key(|(id, buffer)| (std::cmp::Reverse(buffer.size_bytes), *id));
-        let mut drawn = HashMap::new();
-        let mut next: HashMap<Usage, usize> = HashMap::new();
-        for (id, slot) in slots {
-            let pool = self.by_rest.entry(slot.rest).or_default();
-            let at = next.entry(slot.rest).or_default();
-            if pool.get(*at).is_none_or(|entry| entry.size() < slot.size_bytes) {
-                let made = gpu.buffer(&slot.label, slot.size_bytes, DEVICE)?;
-                match pool.get_mut(*at) {
-                    Some(entry) => *entry = made,
-                    None => pool.push(made),
-                }
-            }
-            drawn.insert(id, pool[*at].clone());
-            *at += 1;
-        }
-        Ok(drawn)
+    /// What binds the plan to the slots of this pool.
+    pub(super) fn rebound(&self, gpu: &Gpu, pool: &SlotPool<Buffer>) -> Result<Rebound, ExecError> {
+        let slots = pool.draw(&self.plan);
+        let mut buffers = self.frames[0].buffers.clone();
+        slots.iter().for_each(|(id, slot)| buffers[id.index()] = slot.clone());
+        Ok(Rebound { bind_groups: bind_groups(gpu, &self.plan, &self.pipelines, &buffers)?, slots })
     }
+
+    /// Binds the plan to other slots; what was recorded ahead is recorded again when its turn comes. wgpu keeps the
+    /// ones before for as long as a step in flight uses them.
+    pub(super) fn rebind(&mut self, rebound: Rebound) {
+        self.bind_groups = rebound.bind_groups;
+        for frame in &mut self.frames {
+            frame.recorded = None;
+            rebound.slots.iter().for_each(|(id, slot)| frame.buffers[id.index()] = slot.clone());
+        }
+    }
+}
+
+/// A plan's bind groups and slots, where a pool has grown.
+pub(super) struct Rebound {
+    bind_groups: Vec<BindGroup>,
+    slots: HashMap<BufferId, Buffer>,
 }
 
 /// The pipelines of all plans of a session.
@@ -119,9 +112,10 @@ struct PipelineKey {
     bindings: Vec<(bool, u64)>,
 }
 
+/// A compiled kernel and the types of its bindings.
 #[derive(Clone, Debug)]
-struct Pipeline {
-    pipeline: ComputePipeline,
+pub(super) struct Pipeline {
+    pub(super) pipeline: ComputePipeline,
     layout: BindGroupLayout,
 }
 
@@ -187,10 +181,10 @@ pub(super) fn prepare(
     plan: CheckedPlan,
     weights: &[Buffer],
     state: &[Buffer],
-    slots: &mut SlotPool,
+    slots: &SlotPool<Buffer>,
     cache: &mut PipelineCache,
 ) -> Result<Prepared, ExecError> {
-    let drawn = slots.draw(gpu, &plan)?;
+    let drawn = slots.draw(&plan);
     let mut buffers = Vec::with_capacity(plan.buffers.len());
     let mut host_writes = Vec::new();
     for (id, buffer) in plan.buffers.iter() {
@@ -209,13 +203,8 @@ pub(super) fn prepare(
             }
         });
     }
-    let kernels = plan.kernels.values().map(|kernel| cache.get(gpu, kernel)).collect::<Result<Vec<_>, _>>()?;
-    let mut bind_groups = Vec::new();
-    for command in plan.commands() {
-        if let Command::Dispatch(dispatch) = command {
-            bind_groups.push(bind_group(gpu, &kernels[dispatch.kernel.index()].layout, dispatch, &buffers)?);
-        }
-    }
+    let pipelines = plan.kernels.values().map(|kernel| cache.get(gpu, kernel)).collect::<Result<Vec<_>, _>>()?;
+    let bind_groups = bind_groups(gpu, &plan, &pipelines, &buffers)?;
     let mut second = buffers.clone();
     for (id, buffer) in plan.buffers.iter() {
         if buffer.kind == BufferKind::HostRead {
@@ -223,13 +212,26 @@ pub(super) fn prepare(
         }
     }
     let frames = [buffers, second].map(|buffers| Frame { buffers, recorded: None, clock: None });
-    let pipelines = kernels.into_iter().map(|kernel| kernel.pipeline).collect();
     Ok(Prepared { plan, pipelines, bind_groups, host_writes, frames })
 }
 
 fn read_back(gpu: &Gpu, plan: &Plan, id: BufferId) -> Result<Buffer, ExecError> {
     let buffer = &plan.buffers[id];
     gpu.buffer(&buffer.label, buffer.size_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST)
+}
+
+/// The bind group of every dispatch, in order.
+fn bind_groups(
+    gpu: &Gpu,
+    plan: &Plan,
+    pipelines: &[Pipeline],
+    buffers: &[Buffer],
+) -> Result<Vec<BindGroup>, ExecError> {
+    let dispatches = plan.commands().filter_map(|command| match command {
+        Command::Dispatch(dispatch) => Some(dispatch),
+        Command::Copy(_) => None,
+    });
+    dispatches.map(|dispatch| bind_group(gpu, &pipelines[dispatch.kernel.index()].layout, dispatch, buffers)).collect()
 }
 
 fn bind_group(

@@ -10,12 +10,15 @@ use ::wgpu::{Buffer, CommandBuffer, CommandEncoder, CommandEncoderDescriptor, Co
 
 use crate::base::limits::Limits;
 use crate::exec::replay::{Recorder, Tracker, replay};
+use crate::exec::slots::SlotPool;
 use crate::exec::wgpu::clock::Clock;
-use crate::exec::wgpu::gpu::{Gpu, Mapping};
-use crate::exec::wgpu::prepare::{Frame, PipelineCache, Prepared, SlotPool, prepare};
-use crate::exec::{CpuCost, ExecError, GpuCost, Inputs, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket};
+use crate::exec::wgpu::gpu::{DEVICE, Gpu, Mapping};
+use crate::exec::wgpu::prepare::{Frame, PipelineCache, Prepared, prepare};
+use crate::exec::{
+    CpuCost, ExecError, GpuCost, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of,
+};
 use crate::plan::command::{BufferId, BufferKind, Copy, Dispatch, KernelId, Transition};
-use crate::plan::weights::StateLayout;
+use crate::plan::weights::{StateBuffer, StateLayout};
 use crate::plan::{CheckedPlan, Plan};
 use crate::tensor::Tensor;
 
@@ -28,7 +31,7 @@ pub struct WgpuSession {
     weights: Vec<Buffer>,
     state_layout: StateLayout,
     state: Vec<Buffer>,
-    slots: SlotPool,
+    slots: SlotPool<Buffer>,
     pipelines: PipelineCache,
     plans: Vec<Prepared>,
     /// Steps whose outputs were not fetched yet, oldest first.
@@ -69,7 +72,7 @@ impl WgpuSession {
             weights,
             state_layout,
             state,
-            slots: SlotPool::default(),
+            slots: SlotPool::new(),
             pipelines: PipelineCache::default(),
             plans: Vec::new(),
             flights: VecDeque::new(),
@@ -202,8 +205,19 @@ impl Session for WgpuSession {
     fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
         self.admit(&plan)?;
         self.gpu.healthy()?;
-        let (slots, pipelines) = (&mut self.slots, &mut self.pipelines);
-        let prepared = prepare(&self.gpu, plan, &self.weights, &self.state, slots, pipelines)?;
+        let slots = self.slots.grown_for(&plan, |label, size_bytes| self.gpu.buffer(label, size_bytes, DEVICE))?;
+        let prepared = prepare(&self.gpu, plan, &self.weights, &self.state, &slots, &mut self.pipelines)?;
+        let mut rebound = Vec::new();
+        for (nth, other) in self.plans.iter().enumerate() {
+            if slots.rebinds(&self.slots, &other.plan) {
+                rebound.push((nth, other.rebound(&self.gpu, &slots)?));
+            }
+        }
+        // Nothing fails from here on, so that plans and pool agree on every path.
+        for (nth, rebound) in rebound {
+            self.plans[nth].rebind(rebound);
+        }
+        self.slots = slots;
         self.plans.push(prepared);
         Ok(PlanId(self.plans.len() - 1))
     }
@@ -271,6 +285,19 @@ impl Session for WgpuSession {
         )
     }
 
+    fn memory(&self) -> MemoryUse {
+        let plans = || self.plans.iter().map(|prepared| &*prepared.plan);
+        let read = |plan: &Plan| bytes_of(plan, BufferKind::HostRead) * STEPS_IN_FLIGHT as u64;
+        MemoryUse {
+            weight_bytes: self.weights.iter().map(Buffer::size).sum(),
+            state_bytes: self.state_layout.buffers.iter().map(StateBuffer::size_bytes).sum(),
+            slot_bytes: self.slots.size_bytes(),
+            input_bytes: plans().map(|plan| bytes_of(plan, BufferKind::Input)).sum(),
+            // What the host writes is there once, see `HostWrite`.
+            host_bytes: plans().map(|plan| bytes_of(plan, BufferKind::HostWrite) + read(plan)).sum(),
+        }
+    }
+
     fn cpu_cost(&self) -> CpuCost {
         self.cost
     }
@@ -330,7 +357,7 @@ impl Recorder for Recording<'_> {
             pass.forget_lifetime()
         });
         if self.pipeline != Some(dispatch.kernel) {
-            pass.set_pipeline(&self.prepared.pipelines[dispatch.kernel.index()]);
+            pass.set_pipeline(&self.prepared.pipelines[dispatch.kernel.index()].pipeline);
             self.pipeline = Some(dispatch.kernel);
         }
         pass.set_bind_group(0, &self.prepared.bind_groups[index], &[]);

@@ -4,6 +4,8 @@
 //! range, sizes and counts are within limits, and the layouts describe memory that can exist. Never looks at order.
 
 use super::{At, Errors, Promise, is_allowed, lies_in, overlaps, tensor_bytes};
+use crate::base::role::{InputRole, OutputRole};
+use crate::base::step::StepShape;
 use crate::plan::PLAN_VERSION;
 use crate::plan::command::{
     Buffer, BufferId, BufferKind, Command, Copy, Dispatch, Kernel, KernelId, Slice, Transition,
@@ -124,14 +126,20 @@ fn weights(errors: &mut Errors<'_>) {
     }
 }
 
-/// P2 of the state layout.
+/// P1 and P2 of the state layout.
 fn state(errors: &mut Errors<'_>) {
     let layout = &errors.plan.state;
     let bytes = |index: usize| {
         let buffer = &layout.buffers[index];
         tensor_bytes(buffer.dtype, &buffer.row_shape).and_then(|row| row.checked_mul(buffer.rows))
     };
+    let rows = u64::from(errors.plan.shape.capacity);
     for (index, buffer) in layout.buffers.iter().enumerate() {
+        if buffer.rows != rows {
+            let (label, found) = (&buffer.label, buffer.rows);
+            let reason = format!("`{label}`: expected {rows} rows, as many as the step's session has, found {found}");
+            errors.push(Promise::P1, STATE, reason);
+        }
         match bytes(index) {
             Some(bytes) => size(errors, STATE, &format!("`{}`", buffer.label), bytes),
             None => {
@@ -399,6 +407,21 @@ fn words(errors: &mut Errors<'_>, at: At, what: &str, slice: Slice) {
 /// P1, P2, P6 of what the host writes.
 fn inputs(errors: &mut Errors<'_>) {
     let plan = errors.plan;
+    let StepShape { tokens, sequences, rows, .. } = plan.shape;
+    for input in &plan.inputs {
+        let expected = match input.role {
+            InputRole::TokenIds => u64::from(tokens),
+            InputRole::SequenceOffsets => u64::from(sequences) + 1,
+            InputRole::StateRows => u64::from(sequences),
+            InputRole::OutputRows => u64::from(rows),
+        };
+        if input.count != expected {
+            let (name, role, found) = (&input.name, input.role, input.count);
+            let reason =
+                format!("input `{name}`: expected {expected} elements, its role being `{role}`, found {found}");
+            errors.push(Promise::P1, INPUTS, reason);
+        }
+    }
     let ends = plan.inputs.iter().map(|input| {
         let what = format!("input `{}`", input.name);
         (what, input.slice, input.count.checked_mul(4))
@@ -409,6 +432,14 @@ fn inputs(errors: &mut Errors<'_>) {
 /// P1, P2, P6 of what the host reads.
 fn outputs(errors: &mut Errors<'_>) {
     let plan = errors.plan;
+    let rows = u64::from(plan.shape.rows);
+    for output in plan.outputs.iter().filter(|output| output.role == OutputRole::Logits) {
+        if output.shape.first() != Some(&rows) {
+            let (name, found) = (&output.name, &output.shape);
+            let reason = format!("output `{name}`: expected {rows} rows, as the step has, found {found:?}");
+            errors.push(Promise::P1, OUTPUTS, reason);
+        }
+    }
     let ends = plan.outputs.iter().map(|output| {
         let what = format!("output `{}`", output.name);
         (what, output.slice, tensor_bytes(output.dtype, &output.shape))

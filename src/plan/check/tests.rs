@@ -371,8 +371,8 @@ fn p1_ids_of_tables() {
         |plan| plan.inputs.push(PlanInput {
             name: "x".to_owned(),
             role: InputRole::OutputRows,
-            count: 1,
-            slice: all_of(BufferId::new(8), 4),
+            count: 4,
+            slice: all_of(BufferId::new(8), 16),
         }),
         "P1 at inputs: input `x`: expected a buffer below buf8, found buf8",
     );
@@ -414,6 +414,27 @@ fn p1_layouts() {
     refused!(
         |plan| plan.weights.pieces[1].offset_bytes = 28,
         "P1 at weights: expected pieces apart from each other, found `a.weight` and `b.weight` to share bytes of `w`",
+    );
+}
+
+#[test]
+fn p1_sizes_of_the_step() {
+    refused!(
+        |plan| plan.shape.tokens = 5,
+        "P1 at inputs: input `tokens`: expected 5 elements, its role being `token_ids`, found 4",
+    );
+    for (role, expected) in [(InputRole::SequenceOffsets, 2), (InputRole::StateRows, 1), (InputRole::OutputRows, 4)] {
+        let found = broken(|plan| (plan.inputs[0].role, plan.inputs[0].count) = (role, 3));
+        let reason = format!("input `tokens`: expected {expected} elements, its role being `{role}`, found 3\n");
+        assert!(found.starts_with(&format!("P1 at inputs: {reason}")), "{found}");
+    }
+    refused!(
+        |plan| plan.shape.rows = 1,
+        "P1 at outputs: output `logits`: expected 1 rows, as the step has, found [4, 4]",
+    );
+    refused!(
+        |plan| plan.shape.capacity = 2,
+        "P1 at state: `wkv.0`: expected 2 rows, as many as the step's session has, found 1",
     );
 }
 
@@ -527,6 +548,7 @@ fn p2_copies() {
 fn p2_inputs_and_outputs() {
     refused!(
         |plan| plan.inputs[0].count = u64::MAX,
+        "P1 at inputs: input `tokens`: expected 4 elements, its role being `token_ids`, found 18446744073709551615",
         "P2 at inputs: input `tokens`: expected a size that fits 64 bits, found a larger one in 16 bytes",
     );
     refused!(|plan| plan.outputs[0].shape = vec![4, 3], "P2 at outputs: output `logits`: expected 48 bytes, found 64",);
@@ -768,7 +790,11 @@ fn p7_reads_of_nothing() {
         "P7 at level 1, `embed`: `buf1 tokens`: expected bytes 0 to 16 to be written before they are read, \
          found that byte 0 is not",
     );
-    assert_eq!(broken(|plan| (plan.inputs[0].count, plan.inputs[0].slice.size_bytes) = (3, 12)), "");
+    let three = |plan: &mut Plan| {
+        plan.shape.tokens = 3;
+        (plan.inputs[0].count, plan.inputs[0].slice.size_bytes) = (3, 12);
+    };
+    assert_eq!(broken(three), "");
     refused!(
         |plan| (copy_at(plan, 3, 0).from.size_bytes, copy_at(plan, 3, 0).to.size_bytes) = (32, 32),
         "P7 at outputs: output `logits`: expected bytes 0 to 64 of `buf6 logits` to be written, found that byte 32 is \

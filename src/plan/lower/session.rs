@@ -1,0 +1,108 @@
+//! What all plans of a session agree on: where the weights lie, and in which usage each state rests.
+//!
+//! Gets a model, returns its weight layout; gets its schedule too, returns a rest for each state. What holds then: the
+//! layout is the same for steps of every size; the rests cost a step of this size nothing. Never lowers a step.
+
+use std::collections::BTreeMap;
+
+use super::{ELEMENT_ALIGNMENT, LevelUse, RECORD_ALIGNMENT, own_rest, phases};
+use crate::model::{Model, WeightTensor};
+use crate::plan::usage::Usage;
+use crate::plan::weights::{WeightBuffer, WeightLayout, WeightPiece};
+use crate::schedule::{Schedule, Step, accesses};
+
+/// Tensors of at most this many bytes are packed, a record per layer.
+const PACKED_BYTES: u64 = 32 << 10;
+
+/// Lays out the weights that steps of any size use: small ones packed, a record per layer; large ones in a buffer each.
+/// Equal for all step shapes of a graph and checkpoint.
+pub fn lay_out(model: &Model) -> WeightLayout {
+    let mut weights: Vec<&WeightTensor> = model.weights.iter().collect();
+    weights.sort_by(|a, b| (&a.pattern, a.index).cmp(&(&b.pattern, b.index)));
+    let bytes = |weight: &WeightTensor| weight.dtype.storage_bytes(weight.count).next_multiple_of(ELEMENT_ALIGNMENT);
+    let alignment = |weight: &WeightTensor| if weight.bound_alone { RECORD_ALIGNMENT } else { ELEMENT_ALIGNMENT };
+    let is_packed = |weight: &WeightTensor| bytes(weight) <= PACKED_BYTES;
+    let mut layout = WeightLayout::default();
+    for indexed in [false, true] {
+        // Where each pattern lies in a record: room for the largest of all layers.
+        let mut sizes: Vec<(&str, u64, u64)> = Vec::new();
+        for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
+            match sizes.iter_mut().find(|(pattern, ..)| *pattern == weight.pattern) {
+                Some((_, size, aligned)) => {
+                    (*size, *aligned) = (bytes(weight).max(*size), alignment(weight).max(*aligned));
+                }
+                None => sizes.push((&weight.pattern, bytes(weight), alignment(weight))),
+            }
+        }
+        let mut offsets: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut record_bytes = 0;
+        for (pattern, size, alignment) in sizes {
+            let offset_bytes = u64::next_multiple_of(record_bytes, alignment);
+            offsets.insert(pattern, offset_bytes);
+            record_bytes = offset_bytes + size;
+        }
+        record_bytes = record_bytes.next_multiple_of(RECORD_ALIGNMENT);
+        if offsets.is_empty() {
+            continue;
+        }
+        let buffer = layout.buffers.len() as u32;
+        let mut records = 0;
+        for weight in weights.iter().filter(|weight| is_packed(weight) && weight.index.is_some() == indexed) {
+            let record = weight.index.unwrap_or(0);
+            records = records.max(record + 1);
+            layout.pieces.push(WeightPiece {
+                tensor: weight.tensor.clone(),
+                buffer,
+                offset_bytes: record * record_bytes + offsets[weight.pattern.as_str()],
+                dtype: weight.dtype,
+                count: weight.count,
+                transpose: weight.transpose,
+            });
+        }
+        layout.buffers.push(WeightBuffer {
+            label: if indexed { "weights.layers".into() } else { "weights.small".into() },
+            size_bytes: records * record_bytes,
+            record_bytes: Some(record_bytes),
+        });
+    }
+    for weight in weights.iter().filter(|weight| !is_packed(weight)) {
+        let buffer = layout.buffers.len() as u32;
+        layout.pieces.push(WeightPiece {
+            tensor: weight.tensor.clone(),
+            buffer,
+            offset_bytes: 0,
+            dtype: weight.dtype,
+            count: weight.count,
+            transpose: weight.transpose,
+        });
+        let label = format!("w.{}", weight.tensor);
+        layout.buffers.push(WeightBuffer { label, size_bytes: bytes(weight), record_bytes: None });
+    }
+    layout
+}
+
+/// The usage in which each state of a model rests so that leaving a step costs nothing.
+pub fn state_rests(model: &Model, schedule: &Schedule) -> Vec<Usage> {
+    let mut uses: Vec<Vec<LevelUse>> = vec![Vec::new(); model.state.len()];
+    for (level, steps) in (0u32..).zip(&schedule.levels) {
+        for step in steps {
+            let (reads, writes) = accesses(model, *step);
+            let read = if matches!(step, Step::Fetch { .. }) { Usage::COPY_SRC } else { Usage::STORAGE_READ };
+            let reads = reads.into_iter().map(|value| (value, read));
+            for (value, usage) in reads.chain(writes.into_iter().map(|value| (value, Usage::STORAGE_WRITE))) {
+                let Some(state) = model.state_of(value) else { continue };
+                let uses = &mut uses[state as usize];
+                // A write of all of it: what apart from each other may be written is no matter of a state.
+                let written = if usage.writes() { vec![(0, 1)] } else { Vec::new() };
+                match uses.last_mut().filter(|last| last.level == level) {
+                    // An update reads and writes through one binding, which counts as writing.
+                    Some(last) if usage.writes() => (last.usage, last.written) = (usage, written),
+                    Some(last) if !last.usage.writes() => last.usage |= usage,
+                    Some(_) => {}
+                    None => uses.push(LevelUse { level, usage, written }),
+                }
+            }
+        }
+    }
+    uses.iter().map(|uses| own_rest(&phases(uses))).collect()
+}
