@@ -84,7 +84,7 @@ impl Pipeline {
 
     /// The step's shape and the limits follow from the text's length, so that an input is all there is to keep.
     fn run(&self, text: String) -> Result<(), String> {
-        let odd = |modulus: usize| text.len() % modulus == 0;
+        let odd = |modulus: usize| text.len().is_multiple_of(modulus);
         let tokens = if odd(17) { 65535 } else { 3 };
         let sequences = if odd(13) { u32::MAX } else { 2 };
         let shape = StepShape { tokens, sequences, rows: 2, capacity: sequences };
@@ -108,7 +108,7 @@ impl Pipeline {
         assert_eq!(graph::parse(&map, again).ok().as_ref(), Some(&graph), "a printed graph is the graph it was");
         let (kernels, index) = (&self.kernels, self.checkpoint.index());
         let keep = ["x".to_owned()];
-        let keep = if map.source(source).text.len() % 3 == 0 { &keep[..] } else { &[] };
+        let keep = if map.source(source).text.len().is_multiple_of(3) { &keep[..] } else { &[] };
         let compiler = Compiler { graph: &graph, kernels, sources: &map, index, limits, keep, batch_invariant: false };
         match compiler.compile(shape) {
             Ok(compiled) => {
@@ -223,7 +223,7 @@ fn run_header(bytes: &[u8], pipeline: &Pipeline) {
 
 /// The header's length set to what the header has, so that more than lengths is looked at.
 fn mended(input: &[u8]) -> Vec<u8> {
-    let Some(header) = input.get(8..).filter(|_| input[0] % 4 != 0) else { return input.to_vec() };
+    let Some(header) = input.get(8..).filter(|_| !input[0].is_multiple_of(4)) else { return input.to_vec() };
     let end = header.iter().rposition(|byte| *byte == b'}').map_or(header.len(), |at| at + 1);
     [&(end as u64).to_le_bytes(), header].concat()
 }
