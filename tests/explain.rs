@@ -12,9 +12,10 @@ use std::collections::BTreeSet;
 use graphc::base::limits::Limits;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
-use graphc::inspect::explain::{BarrierFacts, CommandFacts, Link, PortLines, Subject, TransitionFacts, explain};
+use graphc::inspect::explain::{BarrierFacts, CommandFacts, Link, PortLines, Subject, TransitionFacts, When, explain};
 use graphc::kernel::lines;
 use graphc::plan::CheckedPlan;
+use graphc::plan::reasons::{Party, Reasons};
 use graphc::sources;
 use program::{graphc, synth, text};
 use support::TempDir;
@@ -96,10 +97,21 @@ fn a_chain_is_as_long_as_its_level_is_late() {
     }
 }
 
+/// The pair that listings name shares bytes where any pair right before and behind the transition does.
+fn check_reason(plan: &CheckedPlan, reasons: &Reasons, name: &str, shares: bool) {
+    let (level, at) = name[1..].split_once('.').expect("a name");
+    let (level, at): (usize, usize) = (level.parse().expect("a number"), at.parse().expect("a number"));
+    let transition = plan.levels.get(level).map_or(&plan.leave, |level| &level.barrier)[at];
+    let reason = reasons.of(plan, level, &transition);
+    if let (Party::Command(before), Party::Command(after), true) = (reason.before, reason.after, shares) {
+        assert!(before.meets(after), "{name}: {reason:?}");
+    }
+}
+
 #[test]
 fn every_transition_has_parties_lines_and_dangers() {
     let (plan, texts) = (plan(1), texts());
-    let mut direct = 0;
+    let (mut direct, reasons) = (0, Reasons::new(&plan));
     for number in 0..=plan.levels.len() {
         let facts = barrier(&plan, number);
         let count = plan.levels.get(number).map_or(plan.leave.len(), |level| level.barrier.len());
@@ -118,6 +130,7 @@ fn every_transition_has_parties_lines_and_dangers() {
             // Where both sides share bytes, it is for these that the transition stands.
             assert!(!is_direct || without.iter().all(|danger| danger.hazard == expected), "{name}: {without:?}");
             direct += usize::from(*is_direct);
+            check_reason(&plan, &reasons, name, *is_direct && before.iter().all(|touch| touch.when == When::Now));
             for touch in before.iter().chain(after).filter(|touch| touch.command.is_some()) {
                 let is_copy = touch.command.as_ref().is_some_and(|command| command.kernel.is_none());
                 touch.ports.iter().filter(|_| !is_copy).for_each(|port| check_lines(port, &texts, name));

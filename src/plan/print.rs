@@ -70,14 +70,6 @@ pub fn barriers(plan: &Plan) -> String {
     out
 }
 
-/// One barrier as it stands in the listing of all of them, the columns as wide; nothing if there is no such barrier.
-/// The number of levels stands for the leaving one.
-pub fn barrier(plan: &Plan, number: usize) -> String {
-    let mut out = String::new();
-    Listing::new(plan).barrier(&mut out, number);
-    out
-}
-
 /// Columns of a transition: its name, buffer, usages, hazard, who used the buffer before and who will.
 const COLUMNS: usize = 7;
 

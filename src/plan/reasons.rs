@@ -162,17 +162,18 @@ impl Reasons {
         let (uses, barriers) = (self.uses(transition.buffer), self.barriers(transition.buffer));
         let is_host = plan.buffers[transition.buffer].kind.is_host_visible();
         // Between the transitions around this one, those count that share bytes; without any, the nearest.
-        let from = barriers.iter().rfind(|other| **other < level);
-        let until = barriers.iter().find(|other| level < **other);
-        let begin = uses.partition_point(|found| from.is_some_and(|from| found.level < *from));
+        let at = barriers.partition_point(|other| *other < level);
+        let from = at.checked_sub(1).map(|at| barriers[at]);
+        let until = barriers[at..].iter().find(|other| level < **other);
+        let begin = uses.partition_point(|found| from.is_some_and(|from| found.level < from));
         let next = uses.partition_point(|found| found.level < level);
         let end = uses.partition_point(|found| until.is_none_or(|until| found.level < *until));
-        let last = barriers.last().copied().unwrap_or(0);
-        let wrapped = uses.iter().filter(|found| from.is_none() && !is_host && last <= found.level);
-        let before: Vec<Party> = wrapped
-            .map(|found| Party::StepBefore(*found))
-            .chain(uses[begin..next].iter().map(|u| Party::Command(*u)))
-            .collect();
+        let wrapped = match (from, barriers.last()) {
+            (None, Some(last)) if !is_host => &uses[uses.partition_point(|found| found.level < *last)..],
+            _ => &[],
+        };
+        let now = uses[begin..next].iter().map(|found| Party::Command(*found));
+        let before: Vec<Party> = wrapped.iter().map(|found| Party::StepBefore(*found)).chain(now).collect();
         let meets = |party: &&Party, after: &Use| match party {
             Party::Command(found) | Party::StepBefore(found) => found.meets(*after),
             Party::Host | Party::Elsewhere => false,
