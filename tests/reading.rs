@@ -1,8 +1,8 @@
 //! The guide to plans, done step by step.
 //!
-//! Gets `docs/reading-a-plan.md`: a block of code with a file's name is written, a `diff` with a file's name is applied,
-//! a block of `sh` is run, and a block of `text` must be what the command before it printed, all in the order in which
-//! a reader meets them. Runs skip without a device, and those that want validation layers without the layers.
+//! Gets `docs/reading-a-plan.md`: a block of code with a file's name is written, a `diff` with a file's name is
+//! applied, a block of `sh` is run, and a block of `text` must be what the command before it printed, all in the order
+//! in which a reader meets them. Runs skip without a device, and those that want validation layers without the layers.
 
 mod program;
 mod support;

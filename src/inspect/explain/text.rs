@@ -86,10 +86,7 @@ fn transition_head(out: &mut String, facts: &TransitionFacts) {
 
 /// Who uses the buffer before a transition, and who behind it.
 fn sides(out: &mut String, facts: &TransitionFacts) {
-    let title = |touches: &[Touch]| match (touches.iter().any(|touch| touch.writes), touches.len()) {
-        (true, _) => "written",
-        (false, _) => "read",
-    };
+    let title = |touches: &[Touch]| if touches.iter().any(|touch| touch.writes) { "written" } else { "read" };
     let _ = writeln!(out, "  {} before it by", title(&facts.before));
     uses(out, 4, &facts.before);
     let _ = writeln!(out, "  {} behind it by", title(&facts.after));
