@@ -60,6 +60,7 @@ fn barrier(out: &mut String, facts: &BarrierFacts) {
         out.push('\n');
         transition_head(out, facts);
         sides(out, facts);
+        history(out, facts);
         without(out, facts);
     }
     chain(out, &facts.chain);
