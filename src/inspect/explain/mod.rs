@@ -1,7 +1,7 @@
 //! Why a plan is as it is: one barrier, transition, value, buffer, command or level of it, explained.
 //!
 //! Gets a checked plan, also one from a file, and what somebody asks about; returns an [`Explanation`] as data, which
-//! [`print`] turns into text. What holds then: every command, line and place in it is one of the plan's; lines are
+//! [`print()`] turns into text. What holds then: every command, line and place in it is one of the plan's; lines are
 //! those that naga finds in the kernels' texts, and what would go wrong is what the [oracle](crate::inspect::oracle)
 //! finds in a copy of the plan without the transition. Never looks at graphs, shaders or devices: the plan alone has to
 //! do.
