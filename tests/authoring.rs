@@ -14,6 +14,7 @@ use graphc::base::fmt;
 use graphc::base::span::SourceMap;
 use graphc::sources;
 use program::{Ran, devices};
+use support::guide::{agrees, blocks, dead_links};
 use support::{TempDir, argmax, open, skip, values};
 
 const GUIDE: &str = include_str!("../docs/authoring.md");
@@ -27,24 +28,6 @@ const LAYERS: usize = 2;
 const PROMPT: [usize; 5] = [3, 1, 4, 1, 5];
 /// Products of twelve numbers below one, twice a layer, in f32.
 const TOLERANCE: f64 = 2e-5;
-
-/// A block of code: what stands behind its fence, and its lines.
-struct Block<'a> {
-    info: &'a str,
-    text: &'a str,
-}
-
-fn blocks(guide: &str) -> Vec<Block<'_>> {
-    let mut blocks = Vec::new();
-    let mut rest = guide;
-    while let Some((_, begun)) = rest.split_once("\n```") {
-        let (info, body) = begun.split_once('\n').expect("a fence ends its line");
-        let (text, after) = body.split_once("```\n").expect("every fence is closed");
-        blocks.push(Block { info, text });
-        rest = after;
-    }
-    blocks
-}
 
 /// The weights of the guide's model, by name.
 struct Weights(Vec<(String, Vec<usize>, Vec<f32>)>);
@@ -224,18 +207,6 @@ fn guide_leads_from_an_empty_folder_to_the_right_logits() {
     }
 }
 
-/// Whether a text has the pieces of another in their order, `…` standing for anything between them.
-fn agrees(printed: &str, expected: &str) -> bool {
-    let mut rest = printed;
-    expected.split('…').all(|piece| match rest.split_once(piece) {
-        Some((_, after)) => {
-            rest = after;
-            true
-        }
-        None => false,
-    })
-}
-
 fn check_run(dir: &TempDir, ran: &Ran, line: &str, weights: &Weights) {
     match line.contains("--logits") {
         true => check_logits(&dir.file("logits.safetensors"), weights),
@@ -254,23 +225,5 @@ fn snippets_of_the_guide_are_formatted() {
 
 #[test]
 fn links_of_the_guide_lead_somewhere() {
-    let headings = |text: &str| -> Vec<String> {
-        let titles = text.lines().filter_map(|line| line.strip_prefix('#'));
-        let anchor = |title: &str| {
-            let kept = title.trim_start_matches('#').trim().to_lowercase();
-            let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
-            kept.replace(' ', "-")
-        };
-        titles.map(anchor).collect()
-    };
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    for (at, _) in GUIDE.match_indices("](") {
-        let target = GUIDE[at + 2..].split(')').next().expect("a link is closed");
-        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let text = match file {
-            "" => GUIDE.to_owned(),
-            file => std::fs::read_to_string(docs.join(file)).unwrap_or_else(|error| panic!("{target}: {error}")),
-        };
-        assert!(anchor.is_empty() || headings(&text).contains(&anchor.to_owned()), "no heading for {target}");
-    }
+    assert_eq!(dead_links(GUIDE), Vec::<String>::new());
 }

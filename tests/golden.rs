@@ -12,6 +12,7 @@ use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
 use graphc::compile::{Compiled, Compiler};
 use graphc::graph::{self, Graph};
+use graphc::inspect::explain::{explain, print as print_explanation};
 use graphc::kernel::{self, KernelLib};
 use graphc::plan::print;
 use graphc::{model, schedule, sources};
@@ -127,6 +128,27 @@ fn stages_of_a_small_graph_print_as_kept() {
         ("summary.txt", print::summary(plan)),
     ] {
         assert_golden(name, &found);
+    }
+}
+
+#[test]
+fn explanations_print_as_kept() {
+    let (compiled, _) = compile(StepShape { tokens: 3, sequences: 2, rows: 2, capacity: 2 });
+    for (name, what) in [
+        ("barrier", "b5"),
+        ("leave", "leave"),
+        ("raw", "b2.1"),
+        ("war", "b3.2"),
+        ("waw", "b3.0"),
+        ("value", "layer1.sums"),
+        ("slot", "slot1"),
+        ("state", "state.sum.0"),
+        ("dispatch", "d2"),
+        ("copy", "fetch logits"),
+        ("level", "level 8"),
+    ] {
+        let found = explain(&compiled.plan, what).unwrap_or_else(|error| panic!("{error}"));
+        assert_golden(&format!("explain/{name}.txt"), &print_explanation(&found));
     }
 }
 

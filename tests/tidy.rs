@@ -32,7 +32,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("exec", &["base", "checkpoint", "tensor", "plan"]),
     ("compile", &["base", "checkpoint", "tensor", "sources", "graph", "kernel", "model", "schedule", "plan"]),
     ("generate", &["base", "checkpoint", "tensor", "plan", "compile", "exec"]),
-    ("inspect", &["base", "checkpoint", "tensor", "plan", "compile", "exec", "generate"]),
+    // The lines of a kernel that reach a binding are for naga to find, and so for `kernel`.
+    ("inspect", &["base", "checkpoint", "tensor", "kernel", "plan", "compile", "exec", "generate"]),
     (
         "cli",
         &[

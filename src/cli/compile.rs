@@ -8,7 +8,8 @@ use crate::base::limits::Limits;
 use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
-use crate::cli::{Failure, Format, ModelArgs, files, input, plans, print_result, rendered};
+use crate::cli::input::{self, Input};
+use crate::cli::{Failure, Format, ModelArgs, files, plans, print_result, rendered};
 use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_plan};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -16,10 +17,9 @@ use crate::plan::file::{self, PlanFile};
 use crate::plan::{CheckedPlan, print};
 use crate::{graph, model, schedule, sources};
 
+/// What a plan is made for.
 #[derive(Args, Debug)]
-pub(super) struct CompileArgs {
-    #[command(flatten)]
-    model: ModelArgs,
+pub(super) struct PlanArgs {
     /// Tokens of a step [default: 1]
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=65535))]
     tokens: Option<u32>,
@@ -32,6 +32,17 @@ pub(super) struct CompileArgs {
     /// Sequences that a session of the plan holds [default: those of a step]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65535))]
     capacity: Option<u32>,
+    /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits [default: vulkan]
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CompileArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// Write the plan to this file, which `run` runs and `compile` prints again
     #[arg(short, long, value_name = "PLAN")]
     output: Option<PathBuf>,
@@ -41,9 +52,6 @@ pub(super) struct CompileArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits [default: vulkan]
-    #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy)]
@@ -61,16 +69,17 @@ enum Emit {
 
 pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     if let Some(plan) = args.model.graph.as_deref().map(plans::read_file).transpose()?.flatten() {
-        let idle = flags_for_graphs(&args);
+        let mut idle = flags_for_graphs(&args.model, &args.plan);
+        idle.extend(args.output.is_some().then_some("`--output`"));
         if !idle.is_empty() {
             let flags = idle.join(", ");
             let message = format!("a plan file is printed as it is: {flags} would change nothing, they take a graph");
             return Err(Failure::Environment(message));
         }
-        return print_plan(&plan, &args);
+        return print_plan(plan, &args);
     }
     let input = input::read(&args.model)?;
-    let limits = limits(args.target.as_deref().unwrap_or("vulkan"))?;
+    let limits = limits(args.plan.target.as_deref().unwrap_or("vulkan"))?;
     let emit = args.emit.or(args.output.is_none().then_some(Emit::Summary));
     if let Some(Emit::Graph) = emit {
         let text = match args.format {
@@ -79,24 +88,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         };
         return print_result(&text);
     }
-    let compiler = Compiler {
-        graph: &input.graph,
-        kernels: &input.kernels,
-        sources: &input.sources,
-        index: input.checkpoint.index(),
-        limits: &limits,
-        keep: &args.model.keep,
-        batch_invariant: args.model.batch_invariant,
-    };
-    let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
-    let (rows, capacity) = (args.rows.unwrap_or(sequences), args.capacity.unwrap_or(sequences));
-    if capacity < sequences {
-        let message = format!("`--capacity {capacity}`: a step of {sequences} sequences needs as many");
-        return Err(Failure::Environment(message));
-    }
-    let shape = StepShape { tokens, sequences, rows, capacity };
-    let compiled = compiler.compile(shape)?;
-    eprint!("{}", rendered(&compiled.lints, &input.sources));
+    let compiled = compile(&input, &args.model, &args.plan, &limits)?;
     if let Some(path) = &args.output {
         let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
         files::write(path, text.as_bytes())?;
@@ -107,31 +99,73 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     }
 }
 
+/// Compiles what was read; lints go to stderr.
+fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits: &Limits) -> Result<Compiled, Failure> {
+    let compiler = Compiler {
+        graph: &input.graph,
+        kernels: &input.kernels,
+        sources: &input.sources,
+        index: input.checkpoint.index(),
+        limits,
+        keep: &model.keep,
+        batch_invariant: model.batch_invariant,
+    };
+    let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
+    let (rows, capacity) = (args.rows.unwrap_or(sequences), args.capacity.unwrap_or(sequences));
+    if capacity < sequences {
+        let message = format!("`--capacity {capacity}`: a step of {sequences} sequences needs as many");
+        return Err(Failure::Environment(message));
+    }
+    let shape = StepShape { tokens, sequences, rows, capacity };
+    let compiled = compiler.compile(shape)?;
+    eprint!("{}", rendered(&compiled.lints, &input.sources));
+    Ok(compiled)
+}
+
+/// The plan that a command is about: that of a plan file, verified, or of a graph, compiled.
+pub(super) fn plan(model: &ModelArgs, args: &PlanArgs) -> Result<CheckedPlan, Failure> {
+    let Some(file) = model.graph.as_deref().map(plans::read_file).transpose()?.flatten() else {
+        let limits = limits(args.target.as_deref().unwrap_or("vulkan"))?;
+        return Ok(compile(&input::read(model)?, model, args, &limits)?.plan);
+    };
+    let idle = flags_for_graphs(model, args).join(", ");
+    match idle.is_empty() {
+        true => verified(file),
+        false => Err(Failure::Environment(format!(
+            "a plan file is taken as it is: {idle} would change nothing, they take a graph"
+        ))),
+    }
+}
+
 /// The flags given that say how a graph is compiled.
-fn flags_for_graphs(args: &CompileArgs) -> Vec<&'static str> {
-    let ModelArgs { weights, graphs, shaders, keep, batch_invariant, .. } = &args.model;
+fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
+    let ModelArgs { weights, graphs, shaders, keep, batch_invariant, .. } = model;
     let flags = [
         ("`--weights`", weights.is_some()),
         ("`--graphs`", graphs.is_some()),
         ("`--shaders`", shaders.is_some()),
         ("`--keep`", !keep.is_empty()),
         ("`--batch-invariant`", *batch_invariant),
-        ("`--tokens`", args.tokens.is_some()),
-        ("`--sequences`", args.sequences.is_some()),
-        ("`--rows`", args.rows.is_some()),
-        ("`--capacity`", args.capacity.is_some()),
-        ("`--target`", args.target.is_some()),
-        ("`--output`", args.output.is_some()),
+        ("`--tokens`", plan.tokens.is_some()),
+        ("`--sequences`", plan.sequences.is_some()),
+        ("`--rows`", plan.rows.is_some()),
+        ("`--capacity`", plan.capacity.is_some()),
+        ("`--target`", plan.target.is_some()),
     ];
     flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
 }
 
-/// Prints a plan from its file alone; what came before it is not in there.
-fn print_plan(file: &PlanFile, args: &CompileArgs) -> Result<(), Failure> {
-    let plan = verify_plan(file.plan.clone()).map_err(|error| match error {
+/// The plan of a file, once it has been found to keep its promises.
+fn verified(file: PlanFile) -> Result<CheckedPlan, Failure> {
+    verify_plan(file.plan).map_err(|error| match error {
         PlanFileError::Refused(errors) => Failure::from(CompileError::Refused(errors)),
         other => Failure::Diagnostics(format!("error: {other}\n")),
-    })?;
+    })
+}
+
+/// Prints a plan from its file alone; what came before it is not in there.
+fn print_plan(file: PlanFile, args: &CompileArgs) -> Result<(), Failure> {
+    let plan = verified(file)?;
     match plan_text(&plan, args.emit.unwrap_or(Emit::Summary), args.format) {
         Some(text) => print_result(&text),
         None => {
@@ -170,7 +204,7 @@ fn plan_text(plan: &CheckedPlan, emit: Emit, format: Format) -> Option<String> {
     })
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(value).expect("stages hold nothing that JSON cannot") + "\n"
 }
 

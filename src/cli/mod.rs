@@ -9,6 +9,7 @@ mod check;
 mod compile;
 mod devices;
 mod executor;
+mod explain;
 mod files;
 mod fmt;
 mod input;
@@ -42,6 +43,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
+    /// Explain one thing of a plan: why a barrier stands, where a value lives, what a command waits for
+    Explain(explain::ExplainArgs),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
     /// Measure how fast a model runs, and how fast the device could
@@ -182,6 +185,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
         Command::Compile(args) => compile::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Fmt(args) => fmt::run(args),

@@ -4,4 +4,5 @@
 //! changed to be looked at. Never decides anything that running depends on.
 
 pub mod bench;
+pub mod explain;
 pub mod oracle;

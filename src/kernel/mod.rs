@@ -7,6 +7,7 @@
 
 mod bounds;
 pub mod compose;
+pub mod lines;
 mod load;
 pub mod map;
 pub mod reflect;

@@ -110,6 +110,15 @@ impl Entity for Kernel {
     const PREFIX: &'static str = "k";
 }
 
+impl Kernel {
+    /// The author's file and line behind a line (from 1) of the text; nothing for a line that the compiler wrote.
+    pub fn origin(&self, line: u32) -> Option<(&str, u32)> {
+        let at = self.origins.partition_point(|run| run.line <= line).checked_sub(1)?;
+        let run = &self.origins[at];
+        (!run.file.is_empty()).then(|| (run.file.as_str(), run.file_line.saturating_add(line - run.line)))
+    }
+}
+
 /// Index of a [`Kernel`] in its plan.
 pub type KernelId = Id<Kernel>;
 

@@ -20,6 +20,7 @@
 pub mod check;
 pub mod command;
 pub mod file;
+pub mod index;
 pub mod lower;
 pub mod memory;
 pub mod print;

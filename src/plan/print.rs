@@ -7,8 +7,9 @@ use std::fmt::Write;
 
 use crate::base::arena::Id;
 use crate::plan::command::{BufferKind, Command, Slice, Transition};
-use crate::plan::reasons::Reasons;
-use crate::plan::{Plan, Summary, ValuePlace};
+use crate::plan::index::PlanIndex;
+use crate::plan::reasons::{Party, Reasons, Use};
+use crate::plan::{Plan, Summary};
 
 /// One line of numbers for the head of a listing.
 fn headline(plan: &Plan, summary: &Summary) -> String {
@@ -34,55 +35,125 @@ fn headline(plan: &Plan, summary: &Summary) -> String {
 /// The whole plan.
 pub fn plan(plan: &Plan) -> String {
     let mut out = headline(plan, &plan.summary()) + "\n";
-    let reasons = Reasons::new(plan);
-    let mut dispatch = 0;
+    let listing = Listing::new(plan);
     for (number, level) in plan.levels.iter().enumerate() {
-        barrier(&mut out, plan, &reasons, number, &level.barrier);
+        listing.barrier(&mut out, number);
         let _ = writeln!(out, "level {number}");
-        for command in &level.commands {
+        for (index, command) in level.commands.iter().enumerate() {
+            let slice = |slice| slice_text(plan, &listing.index, slice, number as u32);
             match command {
                 Command::Dispatch(d) => {
-                    let kernel = &plan.kernels[d.kernel];
-                    let bound: Vec<String> = d
-                        .bindings
-                        .iter()
-                        .zip(&kernel.bindings)
-                        .map(|(slice, binding)| {
-                            let arrow = if binding.writes { "->" } else { "=" };
-                            format!("{}{arrow}{}", binding.label, slice_text(plan, *slice, number as u32))
-                        })
-                        .collect();
+                    let (name, kernel) = (listing.index.name(number, index), &plan.kernels[d.kernel]);
+                    let bound = d.bindings.iter().zip(&kernel.bindings).map(|(bound, binding)| {
+                        let arrow = if binding.writes { "->" } else { "=" };
+                        format!("{}{arrow}{}", binding.label, slice(*bound))
+                    });
+                    let bound = bound.collect::<Vec<_>>().join("  ");
                     let [x, y, z] = d.workgroups;
-                    let _ = writeln!(
-                        out,
-                        "  d{dispatch}  {}  {}  {}  {x} x {y} x {z}",
-                        d.label,
-                        kernel.label,
-                        bound.join("  ")
-                    );
-                    dispatch += 1;
+                    let _ = writeln!(out, "  {name}  {}  {}  {bound}  {x} x {y} x {z}", d.label, kernel.label);
                 }
                 Command::Copy(copy) => {
-                    let (from, to) =
-                        (slice_text(plan, copy.from, number as u32), slice_text(plan, copy.to, number as u32));
-                    let _ = writeln!(out, "  copy  {}  {from} -> {to}", copy.label);
+                    let _ = writeln!(out, "  copy  {}  {} -> {}", copy.label, slice(copy.from), slice(copy.to));
                 }
             }
         }
     }
-    barrier(&mut out, plan, &reasons, plan.levels.len(), &plan.leave);
+    listing.barrier(&mut out, plan.levels.len());
     out
 }
 
-/// The barriers alone.
+/// The barriers alone: a line a transition, in columns.
 pub fn barriers(plan: &Plan) -> String {
     let mut out = headline(plan, &plan.summary()) + "\n";
-    let reasons = Reasons::new(plan);
-    for (number, level) in plan.levels.iter().enumerate() {
-        barrier(&mut out, plan, &reasons, number, &level.barrier);
-    }
-    barrier(&mut out, plan, &reasons, plan.levels.len(), &plan.leave);
+    let listing = Listing::new(plan);
+    (0..=plan.levels.len()).for_each(|number| listing.barrier(&mut out, number));
     out
+}
+
+/// Columns of a transition: its name, buffer, usages, hazard, who used the buffer before and who will.
+const COLUMNS: usize = 7;
+
+/// The longest label of a buffer, and of a command, that is printed whole in a column.
+const BUFFER_LABEL: usize = 24;
+const COMMAND_LABEL: usize = 28;
+
+/// The transitions of a plan as rows of one table.
+struct Listing {
+    index: PlanIndex,
+    /// The rows of each barrier, that of the leaving one last.
+    barriers: Vec<Vec<[String; COLUMNS]>>,
+    widths: [usize; COLUMNS],
+}
+
+impl Listing {
+    fn new(plan: &Plan) -> Self {
+        let (index, reasons) = (PlanIndex::new(plan), Reasons::new(plan));
+        let all = plan.levels.iter().map(|level| &level.barrier).chain([&plan.leave]);
+        let row = |number: usize, at: usize, transition: &Transition| {
+            let reason = reasons.of(plan, number, transition);
+            let (past, verb) = (
+                if reason.before_writes { "wrote" } else { "read" },
+                if reason.after_writes { "writes" } else { "reads" },
+            );
+            [
+                format!("b{number}.{at}"),
+                shortened(&plan.buffers[transition.buffer].label, BUFFER_LABEL),
+                transition.from.to_string(),
+                format!("-> {}", transition.to),
+                reason.hazard.to_string(),
+                format!("{} {past},", party(plan, &index, reason.before)),
+                format!("then {} {verb}", party(plan, &index, reason.after)),
+            ]
+        };
+        let barriers: Vec<Vec<_>> = all
+            .enumerate()
+            .map(|(number, barrier)| barrier.iter().enumerate().map(|(at, found)| row(number, at, found)).collect())
+            .collect();
+        let width = |column: usize| {
+            let rows = barriers.iter().flatten();
+            rows.map(|row: &[String; COLUMNS]| row[column].chars().count()).max().unwrap_or(0)
+        };
+        let widths = std::array::from_fn(width);
+        Self { index, barriers, widths }
+    }
+
+    fn barrier(&self, out: &mut String, number: usize) {
+        let Some(rows) = self.barriers.get(number).filter(|rows| !rows.is_empty()) else { return };
+        let leaves = if number + 1 == self.barriers.len() { " (leave)" } else { "" };
+        let plural = if rows.len() == 1 { "" } else { "s" };
+        let _ = writeln!(out, "barrier b{number}{leaves}  {} transition{plural}", rows.len());
+        for row in rows {
+            let padded = row.iter().zip(self.widths).map(|(text, width)| format!("{text:width$}"));
+            // Usages are one thing: one blank between them, two between columns.
+            let line = padded.collect::<Vec<_>>().join("  ").replacen("  -> ", " -> ", 1);
+            let _ = writeln!(out, "  {}", line.trim_end());
+        }
+    }
+}
+
+/// Who uses a buffer, short enough for a column.
+fn party(plan: &Plan, index: &PlanIndex, party: Party) -> String {
+    let command = |found: Use| {
+        format!("{} {}", index.name(found.level, found.index), shortened(found.label(plan), COMMAND_LABEL))
+    };
+    match party {
+        Party::Command(found) => command(found),
+        Party::StepBefore(found) => format!("{} (step before)", command(found)),
+        Party::Host => "the host".to_owned(),
+        Party::Elsewhere => "the step before".to_owned(),
+    }
+}
+
+/// A label of at most so many characters: what is too long loses its middle, since beginnings tell layers apart and
+/// ends tell values apart.
+fn shortened(label: &str, most: usize) -> String {
+    let count = label.chars().count();
+    if count <= most {
+        return label.to_owned();
+    }
+    let head = (most - 1) / 2;
+    let tail = most - 1 - head;
+    label.chars().take(head).chain(['…']).chain(label.chars().skip(count - tail)).collect()
 }
 
 /// Where everything lies.
@@ -115,6 +186,7 @@ pub fn memory(plan: &Plan) -> String {
             gap.free_bytes, gap.value
         );
     }
+    let index = PlanIndex::new(plan);
     for (id, buffer) in plan.buffers.iter() {
         let kind = match buffer.kind {
             BufferKind::Weight { .. } => "weight",
@@ -125,7 +197,7 @@ pub fn memory(plan: &Plan) -> String {
             BufferKind::HostRead => "host-read",
         };
         let _ = writeln!(out, "{id} {}  {kind}  {} bytes  rests in {}", buffer.label, buffer.size_bytes, buffer.rest);
-        for value in plan.values.iter().filter(|value| value.buffer == id) {
+        for value in index.values(id).iter().map(|at| &plan.values[*at]) {
             let (first, last) = (value.first_level, value.last_level);
             let (from, bytes) = (value.offset_bytes, value.size_bytes);
             let _ = writeln!(
@@ -138,30 +210,10 @@ pub fn memory(plan: &Plan) -> String {
     out
 }
 
-fn barrier(out: &mut String, plan: &Plan, reasons: &Reasons, number: usize, transitions: &[Transition]) {
-    if transitions.is_empty() {
-        return;
-    }
-    let name = if number == plan.levels.len() { "barrier leave".to_owned() } else { format!("barrier b{number}") };
-    let plural = if transitions.len() == 1 { "" } else { "s" };
-    let _ = writeln!(out, "{name}  {} transition{plural}", transitions.len());
-    for transition in transitions {
-        let label = &plan.buffers[transition.buffer].label;
-        let reason = reasons.of(plan, number, transition).text(plan);
-        let _ = writeln!(out, "  {label}  {} -> {}  {reason}", transition.from, transition.to);
-    }
-}
-
 /// A slice by the name of what lies in it, its offset where it does not begin its buffer.
-fn slice_text(plan: &Plan, slice: Slice, level: u32) -> String {
+fn slice_text(plan: &Plan, index: &PlanIndex, slice: Slice, level: u32) -> String {
     let buffer = &plan.buffers[slice.buffer];
-    let holds = |value: &&ValuePlace| {
-        let bytes = value.offset_bytes..value.offset_bytes + value.size_bytes;
-        value.buffer == slice.buffer
-            && bytes.contains(&slice.offset_bytes)
-            && (value.first_level..=value.last_level).contains(&level)
-    };
-    let value = plan.values.iter().find(holds);
+    let value = index.value_at(plan, slice, level);
     let offset = if slice.offset_bytes == 0 { String::new() } else { format!("+{}", slice.offset_bytes) };
     match value {
         Some(value) => format!("{} {}{offset}", value.path, buffer.label),

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::plan::Plan;
-use crate::plan::command::{BufferId, Command, Transition};
+use crate::plan::command::{BufferId, Command, Slice, Transition};
 use crate::plan::usage::Usage;
 
 /// What a transition keeps apart.
@@ -55,9 +55,16 @@ pub struct Use {
     pub index: usize,
     /// What it uses the buffer as.
     pub usage: Usage,
+    /// The bytes that it uses, as first byte and one past the last.
+    pub bytes: (u64, u64),
 }
 
 impl Use {
+    /// Whether two uses share bytes.
+    pub const fn meets(self, other: Self) -> bool {
+        self.bytes.0 < other.bytes.1 && other.bytes.0 < self.bytes.1
+    }
+
     /// The label of the command.
     pub fn label(self, plan: &Plan) -> &str {
         plan.levels[self.level].commands[self.index].label()
@@ -121,6 +128,8 @@ impl Reason {
 #[derive(Clone, Debug)]
 pub struct Reasons {
     uses: Vec<Vec<Use>>,
+    /// For each buffer, the levels with a transition of it; the number of levels stands for the leaving barrier.
+    barriers: Vec<Vec<usize>>,
 }
 
 impl Reasons {
@@ -129,12 +138,17 @@ impl Reasons {
         let mut uses: Vec<Vec<Use>> = vec![Vec::new(); plan.buffers.len()];
         for (level, commands) in plan.levels.iter().enumerate() {
             for (index, command) in commands.commands.iter().enumerate() {
-                for (buffer, usage) in usages(plan, command) {
-                    uses[buffer.index()].push(Use { level, index, usage });
+                for (slice, usage) in slices(plan, command) {
+                    let bytes = (slice.offset_bytes, slice.offset_bytes.saturating_add(slice.size_bytes));
+                    uses[slice.buffer.index()].push(Use { level, index, usage, bytes });
                 }
             }
         }
-        Self { uses }
+        let mut barriers: Vec<Vec<usize>> = vec![Vec::new(); plan.buffers.len()];
+        for (number, barrier) in plan.levels.iter().map(|level| &level.barrier).chain([&plan.leave]).enumerate() {
+            barrier.iter().for_each(|transition| barriers[transition.buffer.index()].push(number));
+        }
+        Self { uses, barriers }
     }
 
     /// The uses of a buffer, in order.
@@ -142,37 +156,65 @@ impl Reasons {
         &self.uses[buffer.index()]
     }
 
+    /// The levels with a transition of a buffer, in order; the number of levels stands for the leaving barrier.
+    pub fn barriers(&self, buffer: BufferId) -> &[usize] {
+        &self.barriers[buffer.index()]
+    }
+
     /// The reason of a transition in the barrier before `level`; the number of levels stands for the leaving barrier.
     pub fn of(&self, plan: &Plan, level: usize, transition: &Transition) -> Reason {
-        let uses = self.uses(transition.buffer);
+        let (uses, barriers) = (self.uses(transition.buffer), self.barriers(transition.buffer));
         let is_host = plan.buffers[transition.buffer].kind.is_host_visible();
+        // Between the transitions around this one, those count that share bytes; without any, the nearest.
+        let at = barriers.partition_point(|other| *other < level);
+        let from = at.checked_sub(1).map(|at| barriers[at]);
+        let until = barriers[at..].iter().find(|other| level < **other);
+        let begin = uses.partition_point(|found| from.is_some_and(|from| found.level < from));
         let next = uses.partition_point(|found| found.level < level);
-        let (before, before_writes) = match (next.checked_sub(1), uses.last()) {
-            (Some(at), _) => (Party::Command(uses[at]), uses[at].usage.writes()),
-            // A step that takes a state back to its rest hands it on in another usage than that of its own last use.
-            (None, Some(last)) if !is_host && transition.from.contains(last.usage) => {
-                (Party::StepBefore(*last), last.usage.writes())
-            }
-            (None, _) if is_host => (Party::Host, transition.from.writes()),
-            (None, _) => (Party::Elsewhere, transition.from.writes()),
+        let end = uses.partition_point(|found| until.is_none_or(|until| found.level < *until));
+        let wrapped = match (from, barriers.last()) {
+            (None, Some(last)) if !is_host => &uses[uses.partition_point(|found| found.level < *last)..],
+            _ => &[],
         };
-        let (after, after_writes) = match uses.get(next) {
-            Some(found) => (Party::Command(*found), found.usage.writes()),
+        let now = uses[begin..next].iter().map(|found| Party::Command(*found));
+        let before: Vec<Party> = wrapped.iter().map(|found| Party::StepBefore(*found)).chain(now).collect();
+        let meets = |party: &&Party, after: &Use| match party {
+            Party::Command(found) | Party::StepBefore(found) => found.meets(*after),
+            Party::Host | Party::Elsewhere => false,
+        };
+        let pair = uses[next..end].iter().find_map(|after| {
+            let before = before.iter().rev().find(|party| meets(party, after))?;
+            Some((*before, *after))
+        });
+        let after = pair.map(|(_, after)| after).or_else(|| uses[next..end].first().copied());
+        let before = pair.map(|(before, _)| before).or_else(|| before.last().copied());
+        let (before, before_writes) = match before {
+            Some(Party::Command(found) | Party::StepBefore(found)) => (before, found.usage.writes()),
+            _ => (None, transition.from.writes()),
+        };
+        let before = before.unwrap_or(if is_host { Party::Host } else { Party::Elsewhere });
+        let (after, after_writes) = match after {
+            Some(found) => (Party::Command(found), found.usage.writes()),
             None if is_host => (Party::Host, transition.to.writes()),
+            // A step that takes a state back to its rest leaves it to others.
             None => (Party::Elsewhere, transition.to.writes()),
         };
         Reason { before, before_writes, after, after_writes, hazard: Hazard::between(before_writes, after_writes) }
     }
 }
 
-/// The buffers that a command names, with what it uses each as.
-pub fn usages(plan: &Plan, command: &Command) -> Vec<(BufferId, Usage)> {
+/// The slices that a command names, with what it uses each as.
+pub fn slices(plan: &Plan, command: &Command) -> Vec<(Slice, Usage)> {
     match command {
         Command::Dispatch(dispatch) => {
             let bindings = &plan.kernels[dispatch.kernel].bindings;
-            let pairs = dispatch.bindings.iter().zip(bindings);
-            pairs.map(|(slice, binding)| (slice.buffer, binding.usage())).collect()
+            dispatch.bindings.iter().zip(bindings).map(|(slice, binding)| (*slice, binding.usage())).collect()
         }
-        Command::Copy(copy) => vec![(copy.from.buffer, Usage::COPY_SRC), (copy.to.buffer, Usage::COPY_DST)],
+        Command::Copy(copy) => vec![(copy.from, Usage::COPY_SRC), (copy.to, Usage::COPY_DST)],
     }
+}
+
+/// The buffers that a command names, with what it uses each as.
+pub fn usages(plan: &Plan, command: &Command) -> Vec<(BufferId, Usage)> {
+    slices(plan, command).into_iter().map(|(slice, usage)| (slice.buffer, usage)).collect()
 }

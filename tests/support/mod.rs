@@ -8,6 +8,7 @@
 
 pub mod golden;
 pub mod graphs;
+pub mod guide;
 pub mod models;
 pub mod oracle;
 pub mod runner;
