@@ -9,7 +9,7 @@ mod hal_plan;
 use graphc::base::arena::Arena;
 use graphc::base::dtype::DType;
 use graphc::exec::hal::{HalExecutor, HalOptions, HalSession};
-use graphc::exec::replay::Dropped;
+use graphc::exec::replay::TransitionAt;
 use graphc::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use graphc::plan::command::KernelId;
 use graphc::plan::usage::Usage;
@@ -223,7 +223,7 @@ fn outputs_are_fetched_once_and_discarded_by_the_step_after_the_next() {
 #[test]
 fn a_dropped_transition_is_noticed_by_the_tracker() {
     for (level, transition) in [(0, 0), (2, 0), (2, 2), (4, 1)] {
-        let options = HalOptions { dropped: Some(Dropped { level, transition }), ..options() };
+        let options = HalOptions { dropped: Some(TransitionAt { level, transition }), ..options() };
         let executor = HalExecutor::<Noop>::new(&options, None).expect("no-op");
         let mut session = open(&executor).expect("open");
         let plan = session.prepare(checked(plan(16))).expect("prepared");

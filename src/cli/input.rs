@@ -24,10 +24,7 @@ pub(super) struct Input {
 }
 
 pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
-    let checkpoint = match &args.weights {
-        Some(path) => Checkpoint::open(path),
-        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }?;
+    let checkpoint = checkpoint(args)?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
@@ -61,6 +58,14 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo: args.weights.is_none() })
+}
+
+/// The checkpoint alone.
+pub(super) fn checkpoint(args: &ModelArgs) -> Result<Checkpoint, Failure> {
+    Ok(match &args.weights {
+        Some(path) => Checkpoint::open(path),
+        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
+    }?)
 }
 
 /// Picks a graph by its name, if one is given, else by the checkpoint; `tools` are for no checkpoint and have to be

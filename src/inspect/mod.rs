@@ -5,3 +5,4 @@
 
 pub mod bench;
 pub mod oracle;
+pub mod verify;
