@@ -419,11 +419,11 @@ fn text(report: &Report) -> String {
     row("tried", format!("{} transitions, which stand for {}", report.sampled, report.covered));
     row("mutants", {
         let Report { mutants, killed_by_checker, confirmed_by_oracle, survivors, .. } = report;
-        format!(
-            "{mutants}: {killed_by_checker} refused by the checker, {confirmed_by_oracle} confirmed by the oracle, {survivors} survive"
-        )
+        let found =
+            format!("{killed_by_checker} refused by the checker, {confirmed_by_oracle} confirmed by the oracle");
+        format!("{mutants}: {found}, {survivors} survive")
     });
-    row("unordered", format!("{} pairs of accesses", report.unordered));
+    row("unordered", format!("{} pairs of accesses of the intact plans", report.unordered));
     let names: Vec<String> = report.executors.iter().map(|ran| format!("{} on {}", ran.executor, ran.device)).collect();
     row(
         "executors",

@@ -1,9 +1,9 @@
 //! Proof by experiment that a plan's transitions are sufficient and each of them necessary, and that executors agree.
 //!
-//! Gets checked plans and sessions; returns what was found. What holds then: of every transition tried, removing it or
-//! changing one of its three parts is noticed by the checker and by the oracle, unless the mutant is named as a survivor;
-//! and the intact plans gave the same bits on every executor, step by step, states included, unless the difference is
-//! named. Never touches the plan that is looked at: mutants are made of a copy.
+//! Gets plans and sessions; returns what was found. What holds then: of every transition tried, removing it or changing
+//! one of its three parts is noticed by the checker and by the oracle, unless the mutant is named as a survivor; and the
+//! intact plans gave the same bits on every executor, step by step, states included, unless the difference is named.
+//! Never touches the plan that is looked at: mutants are made of a copy.
 
 pub mod layer;
 pub mod masks;

@@ -1,10 +1,10 @@
 //! Runs mutants under Vulkan's synchronization validation, and compares what it reports with what is predicted.
 //!
-//! Gets mutants with their predictions and a way to run a step and hear what the layer says of it; returns which mutants
-//! it noticed, and every difference. What holds then: a mutant was noticed if each of its hazards was reported, and
-//! nothing that was not predicted. Mutants share steps as long as the model predicts for all of them together just what
-//! it predicts for each; where a step is reported differently, its mutants are run again one by one. Never decides what
-//! a hazard is.
+//! Gets mutants with their predictions and a way to run a step and hear what the layer says of it; returns which
+//! mutants it noticed, and every difference. What holds then: a mutant was noticed if each of its hazards was reported,
+//! and nothing that was not predicted. Mutants share steps as long as the model predicts for all of them together just
+//! what it predicts for each; where a step is reported differently, its mutants are run again one by one. Never decides
+//! what a hazard is.
 
 use crate::exec::replay::{Edit, edited};
 use crate::exec::{ExecError, STEPS_IN_FLIGHT};

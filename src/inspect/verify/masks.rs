@@ -7,6 +7,9 @@
 //! before by a semaphore. ARCHITECTURE.md says what that leaves unseen. Never asks a device, and shares no code with
 //! the planner, the checker or the oracle.
 
+#[cfg(test)]
+mod tests;
+
 use crate::exec::STEPS_IN_FLIGHT;
 use crate::exec::replay::{Edit, edited};
 use crate::plan::Plan;

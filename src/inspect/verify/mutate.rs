@@ -154,8 +154,8 @@ pub fn judge(plan: &mut Plan, mutant: &Mutant) -> Verdict {
     let refusal = violations(plan).into_iter().next();
     // Transitions of a buffer order that buffer alone, so no other can have lost anything.
     let wrong = with.map(|with| with.buffer).filter(|buffer| *buffer != planned.buffer);
-    let pair =
-        std::iter::once(planned.buffer).chain(wrong).find_map(|buffer| unordered_at(plan, buffer).into_iter().next());
+    let mut changed = std::iter::once(planned.buffer).chain(wrong);
+    let pair = changed.find_map(|buffer| unordered_at(plan, buffer).into_iter().next());
     let transitions = barrier_mut(plan, level);
     match with {
         Some(_) => transitions[transition] = planned,
