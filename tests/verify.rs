@@ -1,8 +1,8 @@
 //! `graphc verify`: nothing survives, and the validation layer reports what it should.
 //!
-//! Gets the built-in model and a plan written by hand. What then holds: the figures of the report agree with each other,
-//! and the report can be bad: a needless transition survives, a layer that is silent or says too much is noticed, a
-//! broken plan is refused. What needs llvmpipe and the layer skips without.
+//! Gets the built-in model and a plan written by hand. What then holds: the figures of the report agree with each
+//! other, and the report can be bad: a needless transition survives, a layer that is silent or says too much is
+//! noticed, a broken plan is refused. What needs llvmpipe and the layer skips without.
 
 mod hal_plan;
 mod program;

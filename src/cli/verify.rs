@@ -150,7 +150,7 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
             (None, _) => "the checker accepts it",
             _ => "the oracle finds no unordered pair",
         };
-        report.failures.push(format!("survivor: {}: {who}", verify::name(&tried.sighting.mutant, plan)));
+        report.failures.push(format!("survivor: {}: {who}", tried.sighting.mutant.text(plan)));
     }
     let pairs = verify::unordered_pairs(&plans);
     report.unordered = pairs.len();
@@ -169,16 +169,20 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     }
 }
 
+/// Whether the layer would look across submissions.
+fn looks_across_submissions() -> bool {
+    std::env::var(LAYER_VARIABLE).is_ok_and(|found| found.contains(ACROSS_SUBMISSIONS))
+}
+
 /// Starts the program again with the layer's variable set, unless it is: the layer reads it from the environment that
-/// the process began with, which cannot be changed safely. Where that fails, what goes on sees less and says so.
+/// the process began with, which cannot be changed safely. Where that cannot be done, what goes on will say so.
 fn look_across_submissions() {
-    let found = std::env::var(LAYER_VARIABLE).unwrap_or_default();
-    if found.contains(ACROSS_SUBMISSIONS) {
-        return;
-    }
     #[cfg(unix)]
-    if let Ok(program) = std::env::current_exe() {
+    if !looks_across_submissions()
+        && let Ok(program) = std::env::current_exe()
+    {
         use std::os::unix::process::CommandExt;
+        let found = std::env::var(LAYER_VARIABLE).unwrap_or_default();
         let value =
             if found.is_empty() { ACROSS_SUBMISSIONS.to_owned() } else { format!("{found}:{ACROSS_SUBMISSIONS}") };
         let _failed =
@@ -311,6 +315,9 @@ fn run_steps(
                 "nothing listens for hazards: validation layers are not installed (Debian: vulkan-validationlayers)"
                     .to_owned(),
             ),
+            Some(_) if !looks_across_submissions() => report.notes.push(format!(
+                "mutants do not run, and hazards between steps go unseen: set {LAYER_VARIABLE}={ACROSS_SUBMISSIONS}"
+            )),
             Some(KNOWN_LAYER) => {
                 let mut step = |edits: &[_]| {
                     session.edit_next(ids[0], edits);
@@ -380,7 +387,7 @@ fn under_layer(
     report.mutant_steps = Some(findings.steps);
     for Mismatch { mutant, missing, extra, other } in &findings.mismatches {
         let words = |events: &[Event]| events.iter().map(|event| event.text(plan)).collect::<Vec<_>>().join("; ");
-        let mut line = format!("validation: {}", verify::name(&sightings[*mutant].mutant, plan));
+        let mut line = format!("validation: {}", sightings[*mutant].mutant.text(plan));
         if !missing.is_empty() {
             let _ = write!(line, ": expected a report that {}", words(missing));
         }
@@ -397,7 +404,7 @@ fn under_layer(
 
 fn list(plan: &Plan, trial: &Trial, noticed: Option<&[bool]>) -> Vec<Listed> {
     let listed = trial.mutants.iter().enumerate().map(|(at, tried)| Listed {
-        mutant: verify::name(&tried.sighting.mutant, plan),
+        mutant: tried.sighting.mutant.text(plan),
         refusal: tried.verdict.refusal.as_ref().map(ToString::to_string),
         pair: tried.verdict.pair.as_ref().map(|pair| pair.text(plan)),
         visible: !tried.sighting.predicted.is_empty(),

@@ -1,9 +1,9 @@
 //! Proof by experiment that a plan's transitions are sufficient and each of them necessary, and that executors agree.
 //!
 //! Gets plans and sessions; returns what was found. What holds then: of every transition tried, removing it or changing
-//! one of its three parts is noticed by the checker and by the oracle, unless the mutant is named as a survivor; and the
-//! intact plans gave the same bits on every executor, step by step, states included, unless the difference is named.
-//! Never touches the plan that is looked at: mutants are made of a copy.
+//! one of its three parts is noticed by the checker and by the oracle, unless the mutant is named as a survivor; and
+//! the intact plans gave the same bits on every executor, step by step, states included, unless the difference is
+//! named. Never touches the plan that is looked at: mutants are made of a copy.
 
 pub mod layer;
 pub mod masks;
@@ -14,7 +14,7 @@ use crate::exec::{ExecError, Inputs, PlanId, Session, Ticket};
 use crate::inspect::oracle::{unordered, unordered_between};
 use crate::inspect::verify::layer::Sighting;
 use crate::inspect::verify::masks::Model;
-use crate::inspect::verify::mutate::{Mutant, Verdict, judge, mutants, sorts, transitions};
+use crate::inspect::verify::mutate::{Verdict, judge, mutants, sorts, transitions};
 use crate::plan::Plan;
 use crate::plan::weights::StateLayout;
 use crate::tensor::Tensor;
@@ -164,9 +164,4 @@ pub fn difference(one: &Trace, other: &Trace) -> Option<String> {
 /// The mutants alone.
 pub fn sightings(trial: &Trial) -> Vec<Sighting> {
     trial.mutants.iter().map(|tried| tried.sighting.clone()).collect()
-}
-
-/// How a mutant is named in reports.
-pub fn name(mutant: &Mutant, plan: &Plan) -> String {
-    format!("{}: {}", mutant.kind, mutant.text(plan))
 }

@@ -5,7 +5,6 @@
 //! itself: its usages are usages of its buffer's kind. The plan is as it was after each. Never runs anything.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use crate::exec::replay::{Edit, TransitionAt};
 use crate::inspect::oracle::{Unordered, unordered_at};
@@ -52,17 +51,6 @@ impl Mutant {
         };
         let Transition { buffer, from, to } = planned;
         format!("{place}, transition {transition}, {} {from} -> {to}: {change}", name(buffer))
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Removed => "removed",
-            Self::From => "wrong from",
-            Self::To => "wrong to",
-            Self::Buffer => "wrong buffer",
-        })
     }
 }
 
@@ -165,8 +153,8 @@ pub fn judge(plan: &mut Plan, mutant: &Mutant) -> Verdict {
 }
 
 /// One of each sort of transitions, with how many there are of it. Two are of a sort if they stand in barriers of the
-/// same changes before the same kernels, change a buffer of the same kind in the same way, and the same kernels use that
-/// buffer before and after them, as many levels away. So layers that look alike are tried once.
+/// same changes before the same kernels, change a buffer of the same kind in the same way, and the same kernels use
+/// that buffer before and after them, as many levels away. So layers that look alike are tried once.
 pub fn sorts(plan: &Plan) -> Vec<(TransitionAt, usize)> {
     let reasons = Reasons::new(plan);
     let levels: Vec<String> = (0..=plan.levels.len()).map(|level| level_sort(plan, level)).collect();
