@@ -9,9 +9,9 @@ mod hal_plan;
 use graphc::base::arena::Arena;
 use graphc::base::dtype::DType;
 use graphc::exec::hal::{HalExecutor, HalOptions, HalSession};
-use graphc::exec::replay::Dropped;
+use graphc::exec::replay::{Edit, TransitionAt};
 use graphc::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
-use graphc::plan::command::KernelId;
+use graphc::plan::command::{KernelId, Transition};
 use graphc::plan::usage::Usage;
 use graphc::plan::weights::{StateBuffer, WeightPiece};
 use hal_plan::{INIT, ROW_COUNT, alternate, alternate_between, checked, expected, first, inputs, open, plan};
@@ -295,9 +295,32 @@ fn outputs_are_fetched_once_and_discarded_by_the_step_after_the_next() {
 }
 
 #[test]
+fn an_edit_is_of_the_next_step_alone() {
+    let mut session = open(&noop()).expect("open");
+    let id = session.prepare(checked(plan(4))).expect("prepared");
+    let mut step = |edits: &[Edit]| {
+        session.edit_next(id, edits);
+        let ticket = session.step(id, &inputs(4, 0))?;
+        session.outputs(ticket).map(drop)
+    };
+    step(&[]).expect("nothing is changed");
+    let at = |level, transition| TransitionAt { level, transition };
+    let planned = plan(4).levels[1].barrier[0];
+    let wrong = Transition { from: Usage::COPY_SRC, ..planned };
+    for with in [None, Some(wrong)] {
+        let found = step(&[Edit { at: at(1, 0), with }]);
+        assert!(matches!(found, Err(ExecError::Usage { .. })), "{with:?}: {found:?}");
+        step(&[]).expect("nothing is changed");
+    }
+    step(&[Edit { at: at(1, 0), with: Some(planned) }]).expect("it is the plan's own transition");
+    let found = step(&[Edit { at: at(9, 0), with: None }]);
+    assert!(matches!(found, Err(ExecError::NoTransition { .. })), "{found:?}");
+}
+
+#[test]
 fn a_dropped_transition_is_noticed_by_the_tracker() {
     for (level, transition) in [(0, 0), (2, 0), (2, 2), (4, 1)] {
-        let options = HalOptions { dropped: Some(Dropped { level, transition }), ..options() };
+        let options = HalOptions { dropped: Some(TransitionAt { level, transition }), ..options() };
         let executor = HalExecutor::<Noop>::new(&options, None).expect("no-op");
         let mut session = open(&executor).expect("open");
         let plan = session.prepare(checked(plan(16))).expect("prepared");

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use graphc::exec::ExecError;
 use graphc::exec::hal::{HalExecutor, HalOptions};
-use graphc::exec::replay::Dropped;
+use graphc::exec::replay::TransitionAt;
 use hal_plan::{alternate, open};
 use wgpu_hal::api::Vulkan;
 
@@ -38,7 +38,7 @@ impl log::Log for Sink {
 }
 
 /// Runs a few steps; returns what was said meanwhile, or why there was nothing to run on.
-fn messages(dropped: Option<Dropped>) -> Result<Vec<String>, String> {
+fn messages(dropped: Option<TransitionAt>) -> Result<Vec<String>, String> {
     MESSAGES.lock().expect("no test panics while it logs").clear();
     let options = HalOptions { track: false, validation_layers: true, dropped };
     let executor = match HalExecutor::<Vulkan>::new(&options, None) {
@@ -68,7 +68,7 @@ fn a_good_plan_is_silent_and_a_broken_one_is_not() {
     assert!(said.is_empty(), "the good plan, and freeing everything, is silent: {said:#?}");
     // `a` between the dispatches, and `y` between the second dispatch and the copy.
     for (level, transition) in [(2, 0), (3, 0)] {
-        let said = messages(Some(Dropped { level, transition })).expect("it ran before");
+        let said = messages(Some(TransitionAt { level, transition })).expect("it ran before");
         let hazards = said.iter().filter(|message| message.contains("SYNC-HAZARD")).count();
         assert!(hazards > 0, "level {level}, transition {transition} is left out and nothing notices: {said:#?}");
     }

@@ -17,7 +17,7 @@ use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
 use graphc::compile::Compiler;
 use graphc::exec::hal::{HalOptions, NoopExecutor};
-use graphc::exec::replay::Dropped;
+use graphc::exec::replay::TransitionAt;
 use graphc::exec::{ExecError, Executor, Inputs, Session, Weights};
 use graphc::plan::command::Command;
 use graphc::plan::usage::Usage;
@@ -81,7 +81,7 @@ fn tracker_names_op_and_buffer_of_a_missing_transition() {
 
 /// A transition of a slot from a write to this read, in the middle of the plan or after it, and the first command that
 /// needs it.
-fn raw(plan: &Plan, read: Usage) -> (Dropped, String) {
+fn raw(plan: &Plan, read: Usage) -> (TransitionAt, String) {
     for (level, commands) in plan.levels.iter().enumerate().skip(plan.levels.len() / 2) {
         for (transition, moved) in commands.barrier.iter().enumerate() {
             let reader = commands.commands.iter().find(|command| match command {
@@ -89,7 +89,7 @@ fn raw(plan: &Plan, read: Usage) -> (Dropped, String) {
                 Command::Copy(copy) => copy.from.buffer == moved.buffer,
             });
             if let (Usage::STORAGE_WRITE, true, Some(reader)) = (moved.from, moved.to.contains(read), reader) {
-                return (Dropped { level, transition }, reader.label().to_owned());
+                return (TransitionAt { level, transition }, reader.label().to_owned());
             }
         }
     }

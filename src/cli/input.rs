@@ -23,15 +23,6 @@ pub(super) struct Input {
     pub is_demo: bool,
 }
 
-/// The checkpoint, and whether it is the one built into the program.
-pub(super) fn checkpoint(args: &ModelArgs) -> Result<(Checkpoint, bool), Failure> {
-    let checkpoint = match &args.weights {
-        Some(path) => Checkpoint::open(path),
-        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }?;
-    Ok((checkpoint, args.weights.is_none()))
-}
-
 pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     let (checkpoint, is_demo) = checkpoint(args)?;
     let mut map = SourceMap::new();
@@ -67,6 +58,15 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo })
+}
+
+/// The checkpoint, and whether it is the one built into the program.
+pub(super) fn checkpoint(args: &ModelArgs) -> Result<(Checkpoint, bool), Failure> {
+    let checkpoint = match &args.weights {
+        Some(path) => Checkpoint::open(path),
+        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
+    }?;
+    Ok((checkpoint, args.weights.is_none()))
 }
 
 /// Picks a graph by its name, if one is given, else by the checkpoint; `tools` are for no checkpoint and have to be

@@ -1,8 +1,9 @@
 //! Counts and prints what Vulkan's validation layers say.
 //!
 //! Gets log records (wgpu-hal hands the layers' messages to the `log` crate), prints errors and counts them, so that
-//! `--validate` can fail. Never hides a message, but for one known false report.
+//! `--validate` can fail; or keeps them for one who asks. Never hides a message, but for one known false report.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -11,6 +12,9 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 const FALSE_REPORT: &str = "0x6bbb14";
 
 static ERRORS: AtomicUsize = AtomicUsize::new(0);
+
+/// Errors that wait to be taken, if somebody does that.
+static KEPT: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
 struct Sink;
 
@@ -32,7 +36,10 @@ impl Log for Sink {
         // Lines that begin with a tab continue a message with the objects concerned.
         if record.level() == Level::Error && !text.contains(FALSE_REPORT) && !text.starts_with('\t') {
             ERRORS.fetch_add(1, Ordering::Relaxed);
-            eprintln!("validation: {text}");
+            match &mut *KEPT.lock().expect("nobody panics while holding it") {
+                Some(kept) => kept.push(text),
+                None => eprintln!("validation: {text}"),
+            }
         }
     }
 
@@ -46,6 +53,17 @@ pub(super) fn install(validating: bool) {
     if log::set_logger(&Sink).is_ok() {
         log::set_max_level(if validating { LevelFilter::Debug } else { LevelFilter::Error });
     }
+}
+
+/// Starts counting, and keeps errors instead of printing them.
+pub(super) fn install_keeping() {
+    install(false);
+    *KEPT.lock().expect("nobody panics while holding it") = Some(Vec::new());
+}
+
+/// The errors since they were taken last.
+pub(super) fn take() -> Vec<String> {
+    KEPT.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
 }
 
 /// Errors so far.

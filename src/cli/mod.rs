@@ -18,6 +18,7 @@ mod plans;
 mod prompts;
 mod run;
 mod text;
+mod verify;
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -49,6 +50,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Measure how fast a model runs, and how fast the device could
     Bench(bench::BenchArgs),
+    /// Prove a plan by experiment: executors agree, its transitions are sufficient, and each is necessary
+    Verify(verify::VerifyArgs),
     /// Lay out graphs and manifests in the canonical way
     Fmt(fmt::FmtArgs),
     /// List devices, and which executors can use them
@@ -188,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Fmt(args) => fmt::run(args),
         Command::Devices(args) => devices::run(args),
     };

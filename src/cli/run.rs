@@ -15,7 +15,7 @@ use crate::cli::text::{self, Reading, Stop};
 use crate::cli::{Failure, ModelArgs, cannot_print, files, log_sink};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
-use crate::exec::replay::Dropped;
+use crate::exec::replay::TransitionAt;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::exec::{CpuCost, DeviceInfo, Executor, MemoryUse, Session};
 use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
@@ -119,7 +119,7 @@ pub(super) struct RunArgs {
     /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see
     /// (hal)
     #[arg(long, value_name = "L.T", value_parser = dropped)]
-    drop_transition: Option<Dropped>,
+    drop_transition: Option<TransitionAt>,
 }
 
 fn non_negative(text: &str) -> Result<f32, String> {
@@ -136,9 +136,9 @@ fn probability(text: &str) -> Result<f32, String> {
     }
 }
 
-fn dropped(text: &str) -> Result<Dropped, String> {
+fn dropped(text: &str) -> Result<TransitionAt, String> {
     let parsed = text.split_once('.').and_then(|(level, transition)| {
-        Some(Dropped { level: level.parse().ok()?, transition: transition.parse().ok()? })
+        Some(TransitionAt { level: level.parse().ok()?, transition: transition.parse().ok()? })
     });
     parsed.ok_or_else(|| "expected a level and a transition, as in 3.0".into())
 }

@@ -19,16 +19,16 @@ pub trait Recorder {
     fn copy(&mut self, copy: &Copy) -> Result<(), ExecError>;
 }
 
-/// Leaves out single transitions, so that tests and `verify` can see what notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
+/// Where a transition stands in a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TransitionAt {
     /// Which level's barrier; the number of levels stands for the leaving barrier.
     pub level: usize,
     /// Which of its transitions.
     pub transition: usize,
 }
 
-impl Dropped {
+impl TransitionAt {
     fn find_in(self, plan: &Plan) -> Result<(), ExecError> {
         let Self { level, transition } = self;
         let barrier = match plan.levels.get(level) {
@@ -47,32 +47,44 @@ impl Dropped {
     }
 }
 
+/// Changes a single transition while a plan is recorded, so that tests and `verify` can see what notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Which transition.
+    pub at: TransitionAt,
+    /// What is recorded instead of it; nothing leaves it out.
+    pub with: Option<Transition>,
+}
+
+/// A barrier's transitions after edits.
+pub fn edited(level: usize, transitions: &[Transition], edits: &[Edit]) -> Vec<Transition> {
+    let edit = |(transition, planned): (usize, &Transition)| {
+        let at = TransitionAt { level, transition };
+        edits.iter().find(|edit| edit.at == at).map_or(Some(*planned), |edit| edit.with)
+    };
+    transitions.iter().enumerate().filter_map(edit).collect()
+}
+
 /// Records all commands of a plan.
 ///
 /// # Errors
 /// What the recorder fails with, [`ExecError::Usage`] for a command that `tracker` does not allow, or
-/// [`ExecError::NoTransition`] if the one to leave out is not there.
+/// [`ExecError::NoTransition`] if one of `edits` is about a transition that is not there.
 pub fn replay(
     plan: &Plan,
     recorder: &mut impl Recorder,
     mut tracker: Option<&mut Tracker>,
-    dropped: Option<Dropped>,
+    edits: &[Edit],
 ) -> Result<(), ExecError> {
-    dropped.map_or(Ok(()), |dropped| dropped.find_in(plan))?;
+    edits.iter().try_for_each(|edit| edit.at.find_in(plan))?;
     let mut dispatch_index = 0;
     let barrier = |level: usize, transitions: &[Transition], recorder: &mut _, tracker: &mut Option<&mut Tracker>| {
-        let kept: Vec<Transition>;
-        let transitions = match dropped {
-            Some(dropped) if dropped.level == level => {
-                kept = transitions
-                    .iter()
-                    .enumerate()
-                    .filter(|(at, _)| *at != dropped.transition)
-                    .map(|(_, t)| *t)
-                    .collect();
-                kept.as_slice()
-            }
-            _ => transitions,
+        let changed: Vec<Transition>;
+        let transitions = if edits.iter().any(|edit| edit.at.level == level) {
+            changed = edited(level, transitions, edits);
+            changed.as_slice()
+        } else {
+            transitions
         };
         if transitions.is_empty() {
             return Ok(());

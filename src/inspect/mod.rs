@@ -6,3 +6,4 @@
 pub mod bench;
 pub mod explain;
 pub mod oracle;
+pub mod verify;

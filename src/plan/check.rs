@@ -22,15 +22,20 @@ use crate::plan::{CheckedPlan, Plan};
 /// Verifies P1 to P10.
 ///
 /// # Errors
+/// As [`violations`] finds them.
+pub fn check(plan: Plan) -> Result<CheckedPlan, Vec<CheckError>> {
+    let list = violations(&plan);
+    if list.is_empty() { Ok(CheckedPlan { plan }) } else { Err(list) }
+}
+
 /// Every broken promise that can be told apart from the consequences of another one, the parts first, then what the
 /// replay finds. A command with an id out of range is not looked at further.
-pub fn check(plan: Plan) -> Result<CheckedPlan, Vec<CheckError>> {
-    let mut errors = Errors { plan: &plan, list: Vec::new() };
+pub fn violations(plan: &Plan) -> Vec<CheckError> {
+    let mut errors = Errors { plan, list: Vec::new() };
     parts::check(&mut errors);
     usages::check(&mut errors);
     contents::check(&mut errors);
-    let list = errors.list;
-    if list.is_empty() { Ok(CheckedPlan { plan }) } else { Err(list) }
+    errors.list
 }
 
 /// What a checked plan promises; the texts stand in [`crate::plan`].

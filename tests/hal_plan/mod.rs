@@ -3,6 +3,8 @@
 //! Gets a number of elements, returns a plan over one weight and one state buffer: `y = 2 x + w + s`, then `s += 1`, in
 //! two dispatches through two slots of different rest usages. Never run by itself.
 
+#![allow(dead_code, reason = "each test binary uses a different part of this module")]
+
 use graphc::base::arena::Arena;
 use graphc::base::dtype::DType;
 use graphc::base::limits::Limits;

@@ -151,6 +151,18 @@ impl<A: Api> Gpu<A> {
     }
 }
 
+impl Gpu<hal::api::Vulkan> {
+    /// Version of the Khronos validation layer that the loader finds, as in `(1, 3, 239)`.
+    pub(super) fn validation_layer(&self) -> Option<(u32, u32, u32)> {
+        let entry = self._instance.shared_instance().entry();
+        // SAFETY: nothing is asked of the caller but a loaded library, which the entry holds.
+        let layers = unsafe { entry.enumerate_instance_layer_properties() }.ok()?;
+        let found = layers.iter().find(|layer| layer.layer_name_as_c_str() == Ok(c"VK_LAYER_KHRONOS_validation"))?;
+        let version = found.spec_version;
+        Some((version >> 22 & 0x7f, version >> 12 & 0x3ff, version & 0xfff))
+    }
+}
+
 /// An owner of one hal object that the device creates and destroys.
 macro_rules! owner {
     ($(#[$doc:meta])* $name:ident, $destroy:ident) => {

@@ -23,7 +23,7 @@ use crate::exec::hal::device::{Adapters, Buffer, Gpu};
 use crate::exec::hal::encode::buffer_uses;
 use crate::exec::hal::session::Contents;
 use crate::exec::hal::upload::Upload;
-use crate::exec::replay::Dropped;
+use crate::exec::replay::TransitionAt;
 use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
@@ -38,7 +38,7 @@ pub struct HalOptions {
     /// Whether the API's own validation is switched on; its messages go to the `log` crate.
     pub validation_layers: bool,
     /// A transition to leave out of every step, to see what notices.
-    pub dropped: Option<Dropped>,
+    pub dropped: Option<TransitionAt>,
 }
 
 impl HalOptions {
@@ -167,6 +167,14 @@ impl<A: Api> Executor for HalExecutor<A> {
 
 /// The executor on Vulkan.
 pub type VulkanExecutor = HalExecutor<wgpu_hal::api::Vulkan>;
+
+impl VulkanExecutor {
+    /// Version of the Khronos validation layer, as in `(1, 3, 239)`; nothing where it is not installed, or not asked
+    /// for by [`HalOptions::validation_layers`].
+    pub fn validation_layer(&self) -> Option<(u32, u32, u32)> {
+        self.gpu.validation_layer().filter(|_| self.options.validation_layers)
+    }
+}
 
 /// The executor on the back end that does nothing: what recording and submitting cost the CPU, without a device.
 pub type NoopExecutor = HalExecutor<wgpu_hal::api::Noop>;

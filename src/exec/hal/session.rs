@@ -16,7 +16,7 @@ use crate::exec::hal::device::{BindGroup, Buffer, Encoder, Gpu, HostBuffer, Pipe
 use crate::exec::hal::encode::{PlanRecorder, buffer_uses};
 use crate::exec::hal::upload::{Resting, read_back, write};
 use crate::exec::hal::{DEVICE_USES, HalOptions};
-use crate::exec::replay::{Recorder, Tracker, replay};
+use crate::exec::replay::{Edit, Recorder, Tracker, replay};
 use crate::exec::slots::SlotPool;
 use crate::exec::{
     CpuCost, ExecError, GpuCost, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of,
@@ -63,6 +63,8 @@ struct Prepared<A: Api> {
     /// By kernel id.
     kernels: Vec<Rc<Pipeline<A>>>,
     plan: CheckedPlan,
+    /// Changes to the next recording alone.
+    edits: Vec<Edit>,
 }
 
 /// What a plan's commands reach.
@@ -126,6 +128,8 @@ impl<A: Api> Prepared<A> {
     /// Records the commands of a frame whose last step has finished.
     fn record(&mut self, frame: usize, options: &HalOptions, cost: &mut CpuCost) -> Result<(), ExecError> {
         let start = Instant::now();
+        let mut edits = std::mem::take(&mut self.edits);
+        edits.extend(options.dropped.map(|at| Edit { at, with: None }));
         let Self { frames, bound: Bound { groups, buffers }, plan, .. } = self;
         let Frame { encoder, hosts, is_recorded, clock, .. } = &mut frames[frame];
         let mut tracker = options.track.then(|| Tracker::new(plan));
@@ -135,7 +139,7 @@ impl<A: Api> Prepared<A> {
                 clock.begin(encoder);
             }
             let mut recorder = PlanRecorder::<A>::new(encoder, label, buffers, groups, hosts);
-            let result = replay(plan, &mut recorder, tracker.as_mut(), options.dropped);
+            let result = replay(plan, &mut recorder, tracker.as_mut(), &edits);
             recorder.finish();
             if let Some(clock) = clock {
                 clock.end(encoder);
@@ -213,8 +217,20 @@ impl<A: Api> HalSession<A> {
             self.plans[nth].rebind(bound);
         }
         self.slots = slots;
-        self.plans.push(Prepared { frames, bound: Bound { groups, buffers }, kernels, plan });
+        self.plans.push(Prepared { frames, bound: Bound { groups, buffers }, kernels, plan, edits: Vec::new() });
         Ok(PlanId(self.plans.len() - 1))
+    }
+
+    /// Changes transitions of the plan's next step, and of that step alone; what was recorded ahead is discarded. What
+    /// such a step computes means nothing: it is there to see what notices. That a transition does not exist is the
+    /// step's error.
+    ///
+    /// # Panics
+    /// If the session has prepared no such plan.
+    pub fn edit_next(&mut self, plan: PlanId, edits: &[Edit]) {
+        let prepared = &mut self.plans[plan.0];
+        prepared.frames.iter_mut().for_each(|frame| frame.is_recorded = false);
+        prepared.edits = edits.to_vec();
     }
 
     /// Refuses a plan that this session or its device cannot run.
@@ -282,7 +298,7 @@ fn bind_groups<A: Api>(
     buffers: &[Option<Rc<Buffer<A>>>],
 ) -> Result<Vec<BindGroup<A>>, ExecError> {
     let mut recorder = GroupMaker { kernels, buffers, groups: Vec::new() };
-    replay(plan, &mut recorder, None, None)?;
+    replay(plan, &mut recorder, None, &[])?;
     Ok(recorder.groups)
 }
 
@@ -443,7 +459,7 @@ impl<A: Api> Session for HalSession<A> {
 mod tests {
     use super::*;
     use crate::exec::hal::NoopExecutor;
-    use crate::exec::replay::Dropped;
+    use crate::exec::replay::TransitionAt;
     use crate::exec::testing;
 
     /// A step that was submitted runs, and its ticket is the only way to its outputs.
@@ -454,7 +470,7 @@ mod tests {
         let id = session.prepare(testing::plan()).expect("prepared");
         // The first frame is recorded as it should be; all that come after are refused by the tracker.
         session.plans[id.0].record(0, &options, &mut CpuCost::default()).expect("recorded");
-        session.options.dropped = Some(Dropped { level: 0, transition: 0 });
+        session.options.dropped = Some(TransitionAt { level: 0, transition: 0 });
         let ticket = session.step(id, &testing::inputs()).expect("submitted");
         assert!(!session.plans[id.0].frames[1].is_recorded, "recording the next step failed");
         assert_eq!(session.cpu_cost().steps, 1);

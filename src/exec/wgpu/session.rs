@@ -318,7 +318,7 @@ fn record(gpu: &Gpu, prepared: &Prepared, frame: usize, track: bool) -> Result<C
         clock.begin(&mut recording.encoder);
     }
     let mut tracker = track.then(|| Tracker::new(&prepared.plan));
-    replay(&prepared.plan, &mut recording, tracker.as_mut(), None)?;
+    replay(&prepared.plan, &mut recording, tracker.as_mut(), &[])?;
     recording.end_pass();
     if let Some(clock) = clock {
         clock.end(&mut recording.encoder);

@@ -1,0 +1,486 @@
+//! `graphc verify`: a plan proved by experiment.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::base::limits::Limits;
+use crate::base::step::StepShape;
+use crate::checkpoint::Checkpoint;
+use crate::cli::{Failure, Format, ModelArgs, input, log_sink, print_result};
+use crate::compile::{Compiler, open_plan};
+use crate::exec::hal::{HalOptions, VulkanExecutor};
+use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use crate::exec::{ExecError, Executor, PlanId, Session, Weights};
+use crate::inspect::verify::layer::{self, Mismatch};
+use crate::inspect::verify::masks::{Event, Model};
+use crate::inspect::verify::{self, Trace, Trial};
+use crate::plan::{CheckedPlan, Plan, file};
+
+/// The version of the validation layer whose eyes `inspect::verify::masks` has.
+const KNOWN_LAYER: (u32, u32, u32) = (1, 3, 239);
+
+/// Makes that layer look across submissions; it reads the variable when it is loaded.
+const LAYER_VARIABLE: &str = "VK_LAYER_ENABLES";
+const ACROSS_SUBMISSIONS: &str = "VALIDATION_CHECK_ENABLE_SYNCHRONIZATION_VALIDATION_QUEUE_SUBMIT";
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tokens of a step [default: 1]; steps of 1 and of 16 tokens run beside it
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    tokens: Option<u32>,
+    /// Sequences of a step [default: 1]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    sequences: Option<u32>,
+    /// Use the first device with this in its name
+    #[arg(long, value_name = "SUBSTRING")]
+    device: Option<String>,
+    /// Try every transition, not one of each sort
+    #[arg(long)]
+    all: bool,
+    /// Run each mutant in a step of its own under validation, which takes far longer
+    #[arg(long)]
+    one_by_one: bool,
+    /// The tokens that steps are run with are drawn by this seed
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// Print every mutant, with who noticed it
+    #[arg(long)]
+    list: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    graph: String,
+    shape: StepShape,
+    levels: u64,
+    /// A bound on the number of levels from below.
+    longest_chain: u64,
+    barriers: u64,
+    transitions: u64,
+    /// Transitions of which there are mutants.
+    sampled: usize,
+    /// Transitions that those stand for.
+    covered: usize,
+    mutants: usize,
+    killed_by_checker: usize,
+    confirmed_by_oracle: usize,
+    survivors: usize,
+    /// Pairs of accesses of the intact plans that nothing orders.
+    unordered: usize,
+    visible_to_validation: usize,
+    /// Nothing if there is no layer whose eyes are known, or no device.
+    killed_by_validation: Option<usize>,
+    /// Nothing if there is no layer, or no device.
+    hazards: Option<usize>,
+    /// Version of the validation layer.
+    validation_layer: Option<String>,
+    /// Steps that had mutants in them.
+    mutant_steps: Option<u64>,
+    executors: Vec<Ran>,
+    /// Whether all executors gave the same bits; nothing if there are not two.
+    agree: Option<bool>,
+    /// Steps that were compared.
+    steps: usize,
+    /// What could not be done, and why.
+    notes: Vec<String>,
+    /// Everything that is wrong.
+    failures: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<Vec<Listed>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ran {
+    executor: &'static str,
+    device: String,
+    driver: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    mutant: String,
+    refusal: Option<String>,
+    pair: Option<String>,
+    visible: bool,
+    noticed: Option<bool>,
+}
+
+/// The devices to run on: the same one, for both executors.
+struct Devices {
+    hal: Option<VulkanExecutor>,
+    wgpu: Option<WgpuExecutor>,
+}
+
+/// What is verified.
+struct Subject {
+    checkpoint: Checkpoint,
+    /// The plan, and those that are run beside it.
+    plans: Vec<CheckedPlan>,
+}
+
+pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
+    look_across_submissions();
+    log_sink::install_keeping();
+    let mut notes = Vec::new();
+    let devices = devices(args.device.as_deref(), &mut notes)?;
+    let subject = subject(&args, &devices)?;
+    let plans: Vec<&Plan> = subject.plans.iter().map(|plan| &**plan).collect();
+    let plan = plans[0];
+    let model = Model::new(plan);
+    let bar = bar("judging mutants");
+    let trial = verify::try_mutants(plan, &model, args.all, &mut |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let mut report = report(plan, &trial, notes);
+    for tried in trial.mutants.iter().filter(|tried| tried.survives()) {
+        let who = match (&tried.verdict.refusal, &tried.verdict.pair) {
+            (None, None) => "the checker accepts it and the oracle finds no unordered pair",
+            (None, _) => "the checker accepts it",
+            _ => "the oracle finds no unordered pair",
+        };
+        report.failures.push(format!("survivor: {}: {who}", tried.sighting.mutant.text(plan)));
+    }
+    let pairs = verify::unordered_pairs(&plans);
+    report.unordered = pairs.len();
+    report.failures.extend(pairs);
+    let noticed = run_steps(&args, &subject, &devices, &model, &trial, &mut report)?;
+    if args.list {
+        report.list = Some(list(plan, &trial, noticed.as_deref()));
+    }
+    print_result(&match args.format {
+        Format::Text => text(&report),
+        Format::Json => serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n",
+    })?;
+    match report.failures.as_slice() {
+        [] => Ok(()),
+        failures => Err(Failure::Diagnostics(failures.iter().map(|failure| format!("error: {failure}\n")).collect())),
+    }
+}
+
+/// Whether the layer would look across submissions.
+fn looks_across_submissions() -> bool {
+    std::env::var(LAYER_VARIABLE).is_ok_and(|found| found.contains(ACROSS_SUBMISSIONS))
+}
+
+/// Starts the program again with the layer's variable set, unless it is: the layer reads it from the environment that
+/// the process began with, which cannot be changed safely. Where that cannot be done, what goes on will say so.
+fn look_across_submissions() {
+    #[cfg(unix)]
+    if !looks_across_submissions()
+        && let Ok(program) = std::env::current_exe()
+    {
+        use std::os::unix::process::CommandExt;
+        let found = std::env::var(LAYER_VARIABLE).unwrap_or_default();
+        let value =
+            if found.is_empty() { ACROSS_SUBMISSIONS.to_owned() } else { format!("{found}:{ACROSS_SUBMISSIONS}") };
+        let _failed =
+            std::process::Command::new(program).args(std::env::args_os().skip(1)).env(LAYER_VARIABLE, value).exec();
+    }
+}
+
+fn devices(substring: Option<&str>, notes: &mut Vec<String>) -> Result<Devices, Failure> {
+    // Mutants are there to be recorded, so nothing stops them; the intact plans are checked.
+    let hal = HalOptions { track: false, validation_layers: true, dropped: None };
+    let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: true, validation_layers: false };
+    let hal = VulkanExecutor::new(&hal, substring);
+    let same = hal.as_ref().ok().map(|executor| executor.device().name.clone());
+    let wgpu = WgpuExecutor::new(&wgpu, same.as_deref().or(substring));
+    if let (Some(_), Err(error), Err(_)) = (substring, &hal, &wgpu) {
+        return Err(Failure::environment(error));
+    }
+    let mut found = |name: &str, error: ExecError| notes.push(format!("nothing runs on {name}: {error}"));
+    Ok(Devices {
+        hal: hal.map_err(|error| found("hal", error)).ok(),
+        wgpu: wgpu.map_err(|error| found("wgpu", error)).ok(),
+    })
+}
+
+fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
+    if let Some(path) = args.model.graph.as_deref()
+        && let Ok(text) = std::fs::read_to_string(path)
+        && text.starts_with(file::HEADER)
+    {
+        return plan_file(args, path, &text);
+    }
+    let input = input::read(&args.model)?;
+    let limits = match devices {
+        Devices { hal: Some(executor), .. } => executor.device().limits.clone(),
+        Devices { wgpu: Some(executor), .. } => executor.device().limits.clone(),
+        _ => Limits::vulkan(),
+    };
+    let compiler = Compiler {
+        graph: &input.graph,
+        kernels: &input.kernels,
+        sources: &input.sources,
+        index: input.checkpoint.index(),
+        limits: &limits,
+        keep: &args.model.keep,
+        batch_invariant: args.model.batch_invariant,
+    };
+    let mut sizes = vec![args.tokens.unwrap_or(1)];
+    sizes.extend([1, 16].into_iter().filter(|size| Some(*size) != args.tokens.or(Some(1))));
+    let sequences = args.sequences.unwrap_or(1);
+    let plans = sizes.into_iter().map(|tokens| {
+        let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };
+        Ok(compiler.compile(shape)?.plan)
+    });
+    let plans = plans.collect::<Result<_, Failure>>()?;
+    Ok(Subject { checkpoint: input.checkpoint, plans })
+}
+
+/// A plan from its file, by itself: what else it may meet is not in there.
+fn plan_file(args: &VerifyArgs, path: &str, text: &str) -> Result<Subject, Failure> {
+    let is_given = args.tokens.is_some() || args.sequences.is_some() || args.model.batch_invariant;
+    if is_given || !args.model.keep.is_empty() {
+        let message = "a plan file is verified as it is; `--tokens`, `--sequences`, `--keep` and `--batch-invariant` \
+                       need a graph";
+        return Err(Failure::Environment(message.into()));
+    }
+    let (checkpoint, _) = input::checkpoint(&args.model)?;
+    let wrong = |error| Failure::Diagnostics(format!("error: `{path}`: {error}\n"));
+    let plan = open_plan(text, &checkpoint.fingerprint()).map_err(wrong)?;
+    Ok(Subject { checkpoint, plans: vec![plan] })
+}
+
+/// What needs no device.
+fn report(plan: &Plan, trial: &Trial, notes: Vec<String>) -> Report {
+    let summary = plan.summary();
+    let count = |of: &dyn Fn(&verify::Tried) -> bool| trial.mutants.iter().filter(|tried| of(tried)).count();
+    Report {
+        graph: summary.graph,
+        shape: summary.shape,
+        levels: summary.levels,
+        longest_chain: summary.longest_chain,
+        barriers: summary.barriers,
+        transitions: summary.transitions,
+        sampled: trial.sampled,
+        covered: trial.covered,
+        mutants: trial.mutants.len(),
+        killed_by_checker: count(&|tried| tried.verdict.refusal.is_some()),
+        confirmed_by_oracle: count(&|tried| tried.verdict.pair.is_some()),
+        survivors: count(&verify::Tried::survives),
+        unordered: 0,
+        visible_to_validation: count(&|tried| !tried.sighting.predicted.is_empty()),
+        killed_by_validation: None,
+        hazards: None,
+        validation_layer: None,
+        mutant_steps: None,
+        executors: Vec::new(),
+        agree: None,
+        steps: 0,
+        notes,
+        failures: Vec::new(),
+        list: None,
+    }
+}
+
+/// Runs the steps on every executor, and the mutants on hal. Returns which mutants the layer noticed.
+fn run_steps(
+    args: &VerifyArgs,
+    subject: &Subject,
+    devices: &Devices,
+    model: &Model<'_>,
+    trial: &Trial,
+    report: &mut Report,
+) -> Result<Option<Vec<bool>>, Failure> {
+    let plans: Vec<&Plan> = subject.plans.iter().map(|plan| &**plan).collect();
+    let steps = verify::script(&plans, args.seed);
+    let mut traces = Vec::new();
+    let mut noticed = None;
+    if let Some(executor) = &devices.hal {
+        let (mut session, ids) = open(executor, subject)?;
+        traces.push(verify::trace(&mut session, &ids, &steps, &subject.plans[0].state)?);
+        report.executors.push(ran("hal", executor));
+        let version = executor.validation_layer();
+        report.validation_layer = version.map(|(major, minor, patch)| format!("{major}.{minor}.{patch}"));
+        let (hazards, other): (Vec<_>, Vec<_>) =
+            log_sink::take().into_iter().partition(|text| text.contains("SYNC-HAZARD"));
+        report.hazards = version.map(|_| hazards.len());
+        report.failures.extend(hazards.iter().map(|text| format!("hazard of the intact plans: {text}")));
+        report.failures.extend(other.iter().map(|text| format!("validation of the intact plans: {text}")));
+        match version {
+            None => report.notes.push(
+                "nothing listens for hazards: validation layers are not installed (Debian: vulkan-validationlayers)"
+                    .to_owned(),
+            ),
+            Some(_) if !looks_across_submissions() => report.notes.push(format!(
+                "mutants do not run, and hazards between steps go unseen: set {LAYER_VARIABLE}={ACROSS_SUBMISSIONS}"
+            )),
+            Some(KNOWN_LAYER) => {
+                let mut step = |edits: &[_]| {
+                    session.edit_next(ids[0], edits);
+                    let ticket = session.step(ids[0], &steps[0].1)?;
+                    session.outputs(ticket).map(|_| log_sink::take())
+                };
+                noticed = Some(under_layer(args, plans[0], model, trial, &mut step, report)?);
+            }
+            Some(_) => report.notes.push(format!(
+                "mutants do not run: what validation sees is known of version {}.{}.{} alone",
+                KNOWN_LAYER.0, KNOWN_LAYER.1, KNOWN_LAYER.2
+            )),
+        }
+    }
+    if let Some(executor) = &devices.wgpu {
+        let (mut session, ids) = open(executor, subject)?;
+        traces.push(verify::trace(&mut session, &ids, &steps, &subject.plans[0].state)?);
+        report.executors.push(ran("wgpu", executor));
+    }
+    compare(&traces, report);
+    report.steps = if traces.is_empty() { 0 } else { steps.len() };
+    Ok(noticed)
+}
+
+fn open<E: Executor>(executor: &E, subject: &Subject) -> Result<(E::Session, Vec<PlanId>), Failure> {
+    let first = &subject.plans[0];
+    let weights = Weights { layout: &first.weights, checkpoint: &subject.checkpoint };
+    let bar = bar("loading weights");
+    let mut session = executor.open(&weights, &first.state, &mut |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let ids = subject.plans.iter().map(|plan| session.prepare(plan.clone())).collect::<Result<_, _>>()?;
+    Ok((session, ids))
+}
+
+fn ran<E: Executor>(executor: &'static str, on: &E) -> Ran {
+    Ran { executor, device: on.device().name.clone(), driver: on.device().driver.clone() }
+}
+
+fn compare(traces: &[Trace], report: &mut Report) {
+    let [one, other] = traces else {
+        report.notes.push("executors are not compared: it takes two".to_owned());
+        return;
+    };
+    let difference = verify::difference(one, other);
+    report.agree = Some(difference.is_none());
+    report.failures.extend(difference.map(|found| format!("hal and wgpu differ at {found}")));
+}
+
+/// Runs the mutants under validation.
+fn under_layer(
+    args: &VerifyArgs,
+    plan: &Plan,
+    model: &Model<'_>,
+    trial: &Trial,
+    step: layer::RunStep<'_>,
+    report: &mut Report,
+) -> Result<Vec<bool>, Failure> {
+    let bar = bar("running mutants");
+    bar.set_length(trial.mutants.len() as u64);
+    let sightings = verify::sightings(trial);
+    let findings = layer::run(plan, model, &sightings, args.one_by_one, step, &mut |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    report.killed_by_validation = Some(findings.noticed.iter().filter(|noticed| **noticed).count());
+    report.mutant_steps = Some(findings.steps);
+    for Mismatch { mutant, missing, extra, other } in &findings.mismatches {
+        let words = |events: &[Event]| events.iter().map(|event| event.text(plan)).collect::<Vec<_>>().join("; ");
+        let mut line = format!("validation: {}", sightings[*mutant].mutant.text(plan));
+        if !missing.is_empty() {
+            let _ = write!(line, ": expected a report that {}", words(missing));
+        }
+        if !extra.is_empty() {
+            let _ = write!(line, ": expected no report that {}", words(extra));
+        }
+        if !other.is_empty() {
+            let _ = write!(line, ": expected no other report, found {}", other.join("; "));
+        }
+        report.failures.push(line);
+    }
+    Ok(findings.noticed)
+}
+
+fn list(plan: &Plan, trial: &Trial, noticed: Option<&[bool]>) -> Vec<Listed> {
+    let listed = trial.mutants.iter().enumerate().map(|(at, tried)| Listed {
+        mutant: tried.sighting.mutant.text(plan),
+        refusal: tried.verdict.refusal.as_ref().map(ToString::to_string),
+        pair: tried.verdict.pair.as_ref().map(|pair| pair.text(plan)),
+        visible: !tried.sighting.predicted.is_empty(),
+        noticed: noticed.map(|noticed| noticed[at]),
+    });
+    listed.collect()
+}
+
+/// The report for readers.
+fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let StepShape { tokens, sequences, rows, capacity } = report.shape;
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<11}{value}");
+    };
+    row("graph", format!("{}  T={tokens} S={sequences} R={rows} B={capacity}", report.graph));
+    row("plan", format!("{} levels, the longest chain has {}", report.levels, report.longest_chain));
+    row("barriers", format!("{}, of {} transitions", report.barriers, report.transitions));
+    row("tried", format!("{} transitions, which stand for {}", report.sampled, report.covered));
+    row("mutants", {
+        let Report { mutants, killed_by_checker, confirmed_by_oracle, survivors, .. } = report;
+        let found =
+            format!("{killed_by_checker} refused by the checker, {confirmed_by_oracle} confirmed by the oracle");
+        format!("{mutants}: {found}, {survivors} survive")
+    });
+    row("unordered", format!("{} pairs of accesses of the intact plans", report.unordered));
+    let names: Vec<String> = report.executors.iter().map(|ran| format!("{} on {}", ran.executor, ran.device)).collect();
+    row(
+        "executors",
+        match (names.as_slice(), report.agree) {
+            ([], _) => "none".to_owned(),
+            (_, None) => format!("{}, {} steps", names.join(", "), report.steps),
+            (_, Some(agree)) => {
+                format!(
+                    "{}: {} bits in {} steps",
+                    names.join(", "),
+                    if agree { "the same" } else { "other" },
+                    report.steps
+                )
+            }
+        },
+    );
+    row(
+        "validation",
+        match (&report.validation_layer, report.hazards) {
+            (Some(version), Some(hazards)) => format!("{version}, {hazards} hazards of the intact plans"),
+            _ => "none".to_owned(),
+        },
+    );
+    row(
+        "visible",
+        match (report.killed_by_validation, report.mutant_steps) {
+            (Some(killed), Some(steps)) => format!(
+                "{} mutants, of which validation reports {killed}, in {steps} steps with mutants",
+                report.visible_to_validation
+            ),
+            _ => format!("{} mutants, none of them run", report.visible_to_validation),
+        },
+    );
+    report.notes.iter().for_each(|note| row("note", note.clone()));
+    for Listed { mutant, refusal, pair, visible, noticed } in report.list.iter().flatten() {
+        let _ = writeln!(out, "\n{mutant}");
+        let _ = writeln!(out, "  checker     {}", refusal.as_deref().unwrap_or("accepts it"));
+        let _ = writeln!(out, "  oracle      {}", pair.as_deref().unwrap_or("finds nothing"));
+        let visible = if *visible { "visible" } else { "not visible" };
+        let noticed = noticed.map_or("not run", |noticed| if noticed { "reported" } else { "not reported" });
+        let _ = writeln!(out, "  validation  {visible}, {noticed}");
+    }
+    out
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn bar(what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = indicatif::ProgressStyle::with_template(&format!("{what} {{bar:30}} {{pos}}/{{len}}"));
+    ProgressBar::new(0).with_style(style.expect("the template is right"))
+}
