@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod compile;
 mod devices;
+mod diff;
 mod executor;
 mod files;
 mod fmt;
@@ -41,6 +42,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
+    /// Compare two plans, or one with a budget
+    Diff(Box<diff::DiffArgs>),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
     /// Measure how fast a model runs, and how fast the device could
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
         Command::Compile(args) => compile::run(args),
+        Command::Diff(args) => diff::run(*args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Fmt(args) => fmt::run(args),

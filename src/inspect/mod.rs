@@ -4,4 +4,8 @@
 //! changed to be looked at. Never decides anything that running depends on.
 
 pub mod bench;
+pub mod budget;
+pub mod diff;
+pub mod dot;
 pub mod oracle;
+pub mod view;

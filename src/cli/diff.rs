@@ -1,0 +1,213 @@
+//! `graphc diff`: two plans, or one plan and a budget.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::base::diag::Diagnostic;
+use crate::base::span::SourceMap;
+use crate::base::step::StepShape;
+use crate::cli::compile::{limits, read_plan, verified, wrong};
+use crate::cli::input::{self, Input};
+use crate::cli::{Failure, Format, ModelArgs, files, print_result, rendered};
+use crate::compile::Compiler;
+use crate::inspect::budget::{self, Budget};
+use crate::inspect::diff::{self, print};
+use crate::plan::CheckedPlan;
+
+/// A budget larger than this is none.
+const MAX_BUDGET_BYTES: u64 = 1 << 20;
+
+#[derive(Args, Debug)]
+#[command(mut_arg("graph", |arg| arg.value_name("A").help(
+    "A plan file, or a graph to compile: a file, or the name of one that is built in [default: found by the \
+     checkpoint's tensor names]"
+)))]
+pub(super) struct DiffArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What to compare it with, likewise
+    #[arg(value_name = "B", conflicts_with = "budget")]
+    other: Option<String>,
+    /// Say which limits of this file A exceeds, instead of comparing it with another; a graph is compiled for each step
+    /// that the file names, unless `--tokens` or `--sequences` say for which
+    #[arg(long, value_name = "FILE")]
+    budget: Option<PathBuf>,
+    /// Tokens of a step, for graphs [default: 1]
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    tokens: Option<u32>,
+    /// Sequences of a step, for graphs [default: 1]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    sequences: Option<u32>,
+    /// Rows of logits of a step, for graphs [default: one per sequence]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    rows: Option<u32>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// What to compile graphs for: webgpu, vulkan, device (the first one found), or a RON file of limits
+    #[arg(long, value_name = "TARGET", default_value = "vulkan")]
+    target: String,
+}
+
+pub(super) fn run(args: DiffArgs) -> Result<(), Failure> {
+    match (&args.budget, &args.other) {
+        (Some(path), _) => keep_to(&args, path),
+        (None, Some(other)) => compare(&args, other),
+        (None, None) => {
+            Err(Failure::Environment("nothing to compare with: expected a second plan or `--budget FILE`".into()))
+        }
+    }
+}
+
+/// A plan, or what one can be compiled from.
+enum Side {
+    Plan(Box<CheckedPlan>),
+    Graph(Box<Input>),
+}
+
+impl DiffArgs {
+    fn side(&self, graph: Option<&str>) -> Result<Side, Failure> {
+        if let Some(file) = graph.map(read_plan).transpose()?.flatten() {
+            return Ok(Side::Plan(Box::new(verified(file)?)));
+        }
+        let model = ModelArgs { graph: graph.map(str::to_owned), ..self.model.clone() };
+        Ok(Side::Graph(Box::new(input::read(&model)?)))
+    }
+
+    /// The step that the flags, or one of a budget, ask for.
+    fn shape(&self, tokens: Option<u32>, sequences: Option<u32>) -> StepShape {
+        let tokens = self.tokens.or(tokens).unwrap_or(1);
+        let sequences = self.sequences.or(sequences).unwrap_or(1);
+        StepShape { tokens, sequences, rows: self.rows.unwrap_or(sequences), capacity: sequences }
+    }
+
+    fn compile(&self, input: &Input, shape: StepShape) -> Result<CheckedPlan, Failure> {
+        let compiler = Compiler {
+            graph: &input.graph,
+            kernels: &input.kernels,
+            sources: &input.sources,
+            index: input.checkpoint.index(),
+            limits: &limits(&self.target)?,
+            keep: &self.model.keep,
+            batch_invariant: self.model.batch_invariant,
+        };
+        Ok(compiler.compile(shape).map_err(|error| wrong(error, &input.sources))?.plan)
+    }
+
+    /// Whether a flag is given that only the compiling of a graph looks at.
+    fn shapes_graphs(&self) -> bool {
+        let Self { model, tokens, sequences, rows, .. } = self;
+        let sizes = [tokens, sequences, rows];
+        sizes.iter().any(|size| size.is_some()) || model.weights.is_some() || !model.keep.is_empty()
+    }
+}
+
+fn compare(args: &DiffArgs, other: &str) -> Result<(), Failure> {
+    let sides = [args.side(args.model.graph.as_deref())?, args.side(Some(other))?];
+    if args.shapes_graphs() && sides.iter().all(|side| matches!(side, Side::Plan(_))) {
+        let message = "plan files are compared as they are; `--tokens`, `--sequences`, `--rows`, `--weights` and \
+                       `--keep` need a graph";
+        return Err(Failure::Environment(message.into()));
+    }
+    let [a, b] = sides.map(|side| match side {
+        Side::Plan(plan) => Ok(*plan),
+        Side::Graph(input) => args.compile(&input, args.shape(None, None)),
+    });
+    let (a, b) = (a?, b?);
+    let found = diff::diff(&a, &b);
+    let names = [args.model.graph.as_deref().unwrap_or(&a.graph), other];
+    print_result(&match args.format {
+        Format::Text => print::text(&found, names),
+        Format::Json => {
+            let mut json = serde_json::to_value(&found).expect("a comparison holds nothing that JSON cannot");
+            json["same"] = found.is_same().into();
+            format!("{json:#}\n")
+        }
+    })?;
+    if found.is_same() { Ok(()) } else { Err(Failure::Diagnostics(String::new())) }
+}
+
+/// What a plan costs beside a budget.
+struct Verdict {
+    plan: String,
+    shape: StepShape,
+    exceeded: Vec<budget::Exceeded>,
+    limits: usize,
+}
+
+fn keep_to(args: &DiffArgs, path: &Path) -> Result<(), Failure> {
+    let text = files::read(path, "a budget", MAX_BUDGET_BYTES)?;
+    let text = String::from_utf8(text)
+        .map_err(|error| Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display())))?;
+    let mut map = SourceMap::new();
+    let source = map.add(path.display().to_string(), text);
+    let budget = budget::parse(&map, source).map_err(|found| Failure::Diagnostics(rendered(&found, &map)))?;
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for plan in plans(args, &budget)? {
+        let wrong = |reason| Failure::Diagnostics(rendered(&[Diagnostic::placeless(reason)], &map));
+        let (exceeded, limits) = budget.check(&plan).map_err(wrong)?;
+        verdicts.push(Verdict { plan: plan.graph.clone(), shape: plan.shape, exceeded, limits });
+    }
+    print_result(&match args.format {
+        Format::Text => verdicts.iter().map(|verdict| verdict.text(&map)).collect(),
+        Format::Json => {
+            let list: Vec<_> = verdicts.iter().map(|verdict| verdict.json(&map)).collect();
+            format!("{:#}\n", serde_json::Value::from(list))
+        }
+    })?;
+    let is_kept = verdicts.iter().all(|verdict| verdict.exceeded.is_empty());
+    if is_kept { Ok(()) } else { Err(Failure::Diagnostics(String::new())) }
+}
+
+/// The plan, or the plans of each step that a budget names.
+fn plans(args: &DiffArgs, budget: &Budget) -> Result<Vec<CheckedPlan>, Failure> {
+    let input = match args.side(args.model.graph.as_deref())? {
+        Side::Plan(_) if args.shapes_graphs() => {
+            return Err(Failure::Environment(
+                "a plan file is taken as it is; `--tokens`, `--sequences`, `--rows`, `--weights` and `--keep` need a \
+                 graph"
+                    .into(),
+            ));
+        }
+        Side::Plan(plan) => return Ok(vec![*plan]),
+        Side::Graph(input) => input,
+    };
+    let mut shapes: Vec<StepShape> = Vec::new();
+    if args.tokens.is_some() || args.sequences.is_some() {
+        shapes.push(args.shape(None, None));
+    } else {
+        for step in &budget.steps {
+            let shape = args.shape(step.tokens, step.sequences);
+            if !shapes.contains(&shape) {
+                shapes.push(shape);
+            }
+        }
+    }
+    shapes.into_iter().map(|shape| args.compile(&input, shape)).collect()
+}
+
+impl Verdict {
+    fn text(&self, map: &SourceMap) -> String {
+        let StepShape { tokens, sequences, .. } = self.shape;
+        let name = format!("{} T={tokens} S={sequences}", self.plan);
+        if self.exceeded.is_empty() {
+            let plural = if self.limits == 1 { "" } else { "s" };
+            return format!("{name}: keeps to {} limit{plural}\n", self.limits);
+        }
+        let lines =
+            self.exceeded.iter().map(|exceeded| format!("{name}: {exceeded}  ({})\n", map.place(exceeded.span)));
+        lines.collect()
+    }
+
+    fn json(&self, map: &SourceMap) -> serde_json::Value {
+        let exceeded = self.exceeded.iter().map(|exceeded| {
+            let budget::Exceeded { name, found, limit, .. } = exceeded;
+            serde_json::json!({ "name": name, "found": found, "limit": limit, "place": map.place(exceeded.span) })
+        });
+        let exceeded: Vec<_> = exceeded.collect();
+        serde_json::json!({
+            "graph": self.plan, "shape": self.shape, "limits": self.limits, "exceeded": exceeded,
+        })
+    }
+}
