@@ -19,7 +19,7 @@ use crate::plan::CheckedPlan;
 const MAX_BUDGET_BYTES: u64 = 1 << 20;
 
 #[derive(Args, Debug)]
-#[command(mut_arg("graph", |arg| arg.value_name("A").help(
+#[command(mut_arg("graph", |arg| arg.index(1).value_name("A").help(
     "A plan file, or a graph to compile: a file, or the name of one that is built in [default: found by the \
      checkpoint's tensor names]"
 )))]
@@ -27,7 +27,7 @@ pub(super) struct DiffArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// What to compare it with, likewise
-    #[arg(value_name = "B", conflicts_with = "budget")]
+    #[arg(index = 2, value_name = "B", conflicts_with = "budget")]
     other: Option<String>,
     /// Say which limits of this file A exceeds, instead of comparing it with another; a graph is compiled for each step
     /// that the file names, unless `--tokens` or `--sequences` say for which

@@ -303,16 +303,17 @@ fn states(a: &Flow, b: &Flow) -> Vec<Change> {
     changes(&list(a), &list(b), |number| format!("`{}`", a.state(*number).or_else(|| b.state(*number)).unwrap_or("?")))
 }
 
-/// How many slots there are of each size.
+/// How many slots there are of each size, from the largest on.
 fn slots(a: &Plan, b: &Plan) -> Vec<Change> {
-    let sizes = |plan: &Plan| -> Vec<(u64, String)> {
-        let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
+    for (nth, plan) in [a, b].into_iter().enumerate() {
         for buffer in plan.buffers.values().filter(|buffer| buffer.kind == BufferKind::Slot) {
-            *counts.entry(buffer.size_bytes).or_default() += 1;
+            counts.entry(buffer.size_bytes).or_default()[nth] += 1;
         }
-        counts.into_iter().map(|(size_bytes, count)| (size_bytes, count.to_string())).collect()
-    };
-    changes(&sizes(a), &sizes(b), |size_bytes| format!("slots of {size_bytes} bytes"))
+    }
+    let differ = counts.into_iter().rev().filter(|(_, [a, b])| a != b);
+    let text = |count: usize| (count > 0).then(|| count.to_string());
+    differ.map(|(bytes, [a, b])| Change { what: format!("of {bytes} bytes"), a: text(a), b: text(b) }).collect()
 }
 
 fn op(flow: &Flow, node: usize) -> Op {

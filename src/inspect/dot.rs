@@ -32,7 +32,10 @@ pub fn plan(plan: &Plan) -> String {
         writeln!(out, "  graph [rankdir=LR, newrank=true, labelloc=t, label={}, fontname=\"sans\"];", quoted(&title));
     out.push_str("  node [shape=box, style=filled, fillcolor=white, fontname=\"sans\", fontsize=10];\n");
     out.push_str("  edge [fontname=\"sans\", fontsize=8];\n");
-    out.push_str("  host [shape=cylinder, fillcolor=\"#e8f0e8\"];\n");
+    // Twice, so that no edge has to lead back across the whole plan.
+    for name in ["host_before", "host_after"] {
+        let _ = writeln!(out, "  {name} [shape=cylinder, fillcolor=\"#e8f0e8\", label=host];");
+    }
     legend(&mut out);
     for (number, level) in plan.levels.iter().enumerate() {
         let _ = writeln!(out, "  subgraph cluster_{number} {{");
@@ -99,25 +102,27 @@ fn touches_host(plan: &Plan, copy: &Copy) -> bool {
 fn edge(out: &mut String, plan: &Plan, reasons: &Reasons, level: usize, transition: &Transition) {
     let reason = reasons.of(plan, level, transition);
     let Reason { before, after, hazard, .. } = reason;
-    let (Some(from), Some(to)) = (end(before), end(after)) else { return };
     let label = &plan.buffers[transition.buffer].label;
-    let tip = format!("{label}  {} -> {}  {}", transition.from, transition.to, reason.text(plan));
-    // A use of the step before is drawn from its command of this step, without a say in where that stands.
-    let look = match (before, after) {
-        (Party::Command(_), Party::Command(_)) => "",
-        _ => ", style=dashed, constraint=false",
+    let tip = quoted(&format!("{label}  {} -> {}  {}", transition.from, transition.to, reason.text(plan)));
+    let (from, look) = match before {
+        Party::Command(found) => (format!("c{}_{}", found.level, found.index), ""),
+        Party::Host => ("host_before".to_owned(), ""),
+        Party::StepBefore(_) | Party::Elsewhere => {
+            // A text beside the reader: an edge from the command itself would lead back across the plan.
+            let name = format!("before{}_{}", level, transition.buffer.index());
+            let text = quoted(&before.text(plan).replace('`', ""));
+            let _ = writeln!(
+                out,
+                "  {name} [shape=plaintext, fontcolor=\"#808080\", fillcolor=transparent, label={text}];"
+            );
+            (name, ", style=dashed")
+        }
     };
-    let colour = colour(hazard);
-    let _ = writeln!(out, "  {from} -> {to} [color=\"{colour}\", tooltip={}{look}];", quoted(&tip));
-}
-
-/// The box of a party; nothing where there is none.
-fn end(party: Party) -> Option<String> {
-    match party {
-        Party::Command(found) | Party::StepBefore(found) => Some(format!("c{}_{}", found.level, found.index)),
-        Party::Host => Some("host".to_owned()),
-        Party::Elsewhere => None,
-    }
+    let to = match after {
+        Party::Command(found) => format!("c{}_{}", found.level, found.index),
+        Party::StepBefore(_) | Party::Host | Party::Elsewhere => "host_after".to_owned(),
+    };
+    let _ = writeln!(out, "  {from} -> {to} [color=\"{}\", tooltip={tip}{look}];", colour(hazard));
 }
 
 /// A text in quotes, line ends as DOT writes them.

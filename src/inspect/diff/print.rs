@@ -40,9 +40,11 @@ pub fn text(diff: &Diff, names: [&str; 2]) -> String {
         ("limits", &diff.limits),
     ];
     for (title, list) in lists {
-        let rows = list.iter().map(|Change { what, a, b }| {
-            let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
-            vec![what.clone(), or(a), "->".into(), or(b)]
+        // Tensors of all layers that changed alike are one line.
+        let rows = groups(list, |change| (change.a.clone(), change.b.clone())).into_iter().map(|((a, b), members)| {
+            let names: Vec<&str> = members.iter().map(|change| change.what.as_str()).collect();
+            let or = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+            vec![format!("{}x", members.len()), span(&names), or(a), "->".into(), or(b)]
         });
         table(&mut out, &format!("{title}: {} differ", list.len()), rows.collect());
     }

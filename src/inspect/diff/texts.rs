@@ -2,8 +2,9 @@
 //!
 //! Gets a kernel of a plan, returns a number that two kernels share if they differ in nothing but names: the text's
 //! tokens without comments and white space, every name that the text declares replaced by the order of its first
-//! appearance, and what the plan says of the kernel beside its text. Never parses WGSL properly: members of structs keep
-//! their names, and a text that shadows one name by another may count as different where it is not.
+//! appearance in the text or in its function, and what the plan says of the kernel beside its text. Never parses WGSL
+//! properly: members of structs keep their names, and a function in which one name shadows another may count as
+//! different where it is not.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,17 +25,60 @@ pub fn kernel(kernel: &Kernel) -> u64 {
 
 fn text(wgsl: &str, hasher: &mut DefaultHasher) {
     let tokens = tokens(wgsl);
-    let declared = declared(&tokens);
+    let globals = globals(&tokens);
     let mut order: HashMap<&str, usize> = HashMap::new();
-    for (at, token) in tokens.iter().enumerate() {
-        let is_member = at > 0 && tokens[at - 1] == ".";
-        if declared.contains(token) && !is_member {
-            let next = order.len();
-            order.entry(token).or_insert(next).hash(hasher);
-        } else {
-            token.hash(hasher);
+    let mut at = 0;
+    while at < tokens.len() {
+        let end = if tokens[at] == "fn" { function_end(&tokens, at) } else { at + 1 };
+        // Names inside a function are its own, and may be those of another function as well.
+        let locals = if tokens[at] == "fn" { declared(&tokens[(at + 2).min(end)..end]) } else { HashSet::new() };
+        let mut local_order: HashMap<&str, usize> = HashMap::new();
+        for at in at..end {
+            let token = tokens[at];
+            let is_member = at > 0 && tokens[at - 1] == ".";
+            let (kind, order) = match () {
+                () if is_member => (0, None),
+                () if locals.contains(token) => (1, Some(&mut local_order)),
+                () if globals.contains(token) => (2, Some(&mut order)),
+                () => (0, None),
+            };
+            match order {
+                Some(order) => {
+                    let next = order.len();
+                    (kind, *order.entry(token).or_insert(next)).hash(hasher);
+                }
+                None => token.hash(hasher),
+            }
+        }
+        at = end;
+    }
+}
+
+/// One past the `}` that ends the function at `start`.
+fn function_end(tokens: &[&str], start: usize) -> usize {
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate().skip(start) {
+        match *token {
+            "{" => depth += 1,
+            "}" if depth == 1 => return at + 1,
+            "}" => depth -= 1,
+            _ => {}
         }
     }
+    tokens.len()
+}
+
+/// The names that a text declares outside functions, those of the functions included.
+fn globals<'a>(tokens: &[&'a str]) -> HashSet<&'a str> {
+    let mut names = HashSet::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let end = tokens[at..].iter().position(|token| *token == "fn").map_or(tokens.len(), |next| at + next);
+        names.extend(declared(&tokens[at..end]));
+        names.extend(tokens.get(end + 1));
+        at = function_end(tokens, end);
+    }
+    names
 }
 
 /// Words, numbers and signs, without comments. Signs of several characters are several tokens.
@@ -58,7 +102,7 @@ fn tokens(wgsl: &str) -> Vec<&str> {
     found
 }
 
-/// The names that a text declares: functions, types, constants, variables and parameters.
+/// The names that tokens declare: functions, types, constants, variables and parameters.
 fn declared<'a>(tokens: &[&'a str]) -> HashSet<&'a str> {
     let mut names = HashSet::new();
     let mut at = 0;
@@ -115,6 +159,16 @@ mod tests {
         let renamed = renamed.replace("data.v", "place.v").replace("var x =", "var /* sum */ x =\n  // of all\n ");
         assert_ne!(renamed, TEXT);
         assert_eq!(number(&renamed), number(TEXT));
+    }
+
+    #[test]
+    fn functions_have_names_of_their_own() {
+        let text = |of_g: &str, of_h: &str| {
+            format!("fn g({of_g}: f32) -> f32 {{ return {of_g}; }} fn h({of_h}: f32) -> f32 {{ return g({of_h}); }}")
+        };
+        assert_eq!(number(&text("x", "x")), number(&text("x", "y")));
+        assert_eq!(number(&text("x", "x")), number(&text("a", "b")));
+        assert_ne!(number(&text("x", "x")), number(&text("x", "x").replace("g(x)", "h(x)")));
     }
 
     #[test]

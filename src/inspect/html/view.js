@@ -62,11 +62,22 @@
       counts.set(word, (counts.get(word) || 0) + 1);
     }
     let best = "", most = 0;
-    for (const [word, count] of counts) if (count > most) { best = word; most = count; }
     const before = parts[parts.length - 1];
+    for (const [word, count] of counts) {
+      if (count > most || count === most && before && before.name === word) { best = word; most = count; }
+    }
     if (before && before.name === best) before.last = number;
     else parts.push({ name: best, first: number, last: number });
   });
+  // A level inside a layer whose commands go by another word is the layer's all the same.
+  for (let nth = 1; nth + 1 < parts.length;) {
+    if (parts[nth - 1].name && parts[nth - 1].name === parts[nth + 1].name) {
+      parts[nth - 1].last = parts[nth + 1].last;
+      parts.splice(nth, 2);
+    } else {
+      nth++;
+    }
+  }
 
   // Kernels by name without their formats share a colour.
   const family = (label) => label.split(".")[0];
@@ -76,7 +87,7 @@
 
   // ---- what is shown ----
 
-  const HEAD = 40, ROW = 34, BOX = 26, LANE = 17, GAP = 30, LANES_LEFT = 0;
+  const HEAD = 40, GAP = 30;
   const MIN_WIDTH = 0.5, MAX_WIDTH = 420;
   const view = { x: 0, y: 0, width: 168 };
   const shown = { RAW: true, WAR: true, WAW: true, RAR: true };
@@ -84,8 +95,15 @@
   const canvas = byId("plan"), map = byId("map");
   const pen = canvas.getContext("2d"), mapPen = map.getContext("2d");
   const rows = Math.max(1, ...levels.map((level) => level.commands.length));
-  const lanesTop = HEAD + rows * ROW + GAP;
-  const height = lanesTop + lanes.length * LANE + 20;
+  // Rows and lanes take the room that there is, between a least and a largest height.
+  let ROW = 34, BOX = 26, LANE = 17, lanesTop = 0, height = 0;
+  function layOut() {
+    const least = HEAD + rows * 34 + GAP + lanes.length * 17 + 20;
+    const more = clamp(canvas.clientHeight / least, 1, 1.4);
+    [ROW, BOX, LANE] = [Math.floor(34 * more), Math.floor(26 * more), Math.floor(17 * more)];
+    lanesTop = HEAD + rows * ROW + GAP;
+    height = lanesTop + lanes.length * LANE + 20;
+  }
   const dark = () => root.classList.contains("dark");
   const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
   const size = (of) => ({ w: of.clientWidth, h: of.clientHeight });
@@ -109,6 +127,7 @@
   }
 
   function bound() {
+    layOut();
     const { w, h } = size(canvas);
     view.width = clamp(view.width, Math.min(MIN_WIDTH, w / (levels.length + 1)), MAX_WIDTH);
     view.x = clamp(view.x, 0, Math.max(0, total() - w));
@@ -173,6 +192,12 @@
       shown = low >= words.length - 1 ? "" : "…" + words.slice(low);
     }
     pen.fillText(shown, x, y);
+  }
+
+  // A layer's name, or its number where there is no room for more.
+  function shortened(pen, name, room) {
+    const digits = name.match(/\d+$/);
+    return digits && pen.measureText(name).width > room ? digits[0] : name;
   }
 
   function visible() {
@@ -246,7 +271,7 @@
       }
       pen.fillStyle = colours.ink;
       pen.font = `600 11.5px ${FONT}`;
-      if (right - left > 30) write(part.name, left + 6, 11, right - left - 10);
+      write(shortened(pen, part.name, right - left - 8), left + 6, 11, right - left - 8);
     }
     // As many numbers as fit.
     let step = 1;
@@ -302,11 +327,11 @@
     const inPart = dot > 0 && parts.some((part) => part.name && command.level >= part.first && command.level <= part.last && command.label.startsWith(part.name + "."));
     pen.font = `600 11.5px ${FONT}`;
     pen.fillStyle = colours.ink;
-    write(inPart ? command.label.slice(dot + 1) : command.label, x + 9, y + (view.width > 110 ? 8.5 : BOX / 2), width - 13);
+    write(inPart ? command.label.slice(dot + 1) : command.label, x + 9, y + (view.width > 110 ? BOX * 0.33 : BOX / 2), width - 13);
     if (view.width > 110) {
       pen.font = `10px ${FONT}`;
       pen.fillStyle = colours.soft;
-      write(command.kernel, x + 9, y + 19.5, width - 13);
+      write(command.kernel, x + 9, y + BOX * 0.76, width - 13);
     }
   }
 
@@ -378,7 +403,25 @@
     }
   }
 
+  // Who makes what a command reads and who reads what it makes: also where no transition is needed, since one for
+  // another reader stands before both.
+  function drawFlow(command) {
+    pen.strokeStyle = colours.soft;
+    pen.lineWidth = 1;
+    const curve = (from, to) => {
+      const x1 = boxLeft(from.level) + boxWidth(), y1 = boxMiddle(from), x2 = boxLeft(to.level), y2 = boxMiddle(to);
+      const reach = Math.max(14, Math.min(60, (x2 - x1) * 0.5));
+      pen.beginPath();
+      pen.moveTo(x1, y1);
+      pen.bezierCurveTo(x1 + reach, y1, x2 - reach, y2, x2, y2);
+      pen.stroke();
+    };
+    for (const from of makers(command)) curve(from, command);
+    for (const to of users(command)) curve(command, to);
+  }
+
   function drawPickedTransitions() {
+    for (const one of new Set([picked && picked.command, hovered && hovered.command])) if (one && view.width >= 22) drawFlow(one);
     for (const transition of transitions) {
       if (isPicked(transition) && shown[transition.hazard]) {
         stroke(transition, 1, 2.2);
@@ -418,7 +461,7 @@
         const room = Math.min(x + width, w) - Math.max(x, 0) - 8;
         if (width > 44 && room > 20) {
           pen.font = `10px ${FONT}`;
-          pen.fillStyle = colours.ink;
+          pen.fillStyle = lit || over ? colours.panel : colours.ink;
           write(value.path, Math.max(x, 0) + 5, y + LANE / 2 - 0.5, room);
         }
       }
@@ -444,7 +487,8 @@
       }
       mapPen.fillStyle = colours.soft;
       mapPen.font = `10px ${FONT}`;
-      if (part.name && mapPen.measureText(part.name).width < width - 6) mapPen.fillText(part.name, x + 4, 8);
+      const name = shortened(mapPen, part.name, width - 6);
+      if (mapPen.measureText(name).width < width - 6) mapPen.fillText(name, x + 4, 8);
     }
     const most = Math.max(1, ...levels.map((level) => level.transitions.length));
     const bar = Math.max(0.7, step - (step > 3 ? 1 : 0));
@@ -502,11 +546,16 @@
       ...party(transition.afterKind, transition.after), transition.writes ? " writes it" : " reads it");
   }
 
-  function list(title, items) {
-    return items.length ? [element("h3", null, title), element("ul", null, ...items)] : [];
+  function list(title, items, look = "") {
+    return items.length ? [element("h3", null, title), element("ul", { class: look }, ...items)] : [];
   }
 
   const unique = (all) => [...new Set(all)];
+
+  const neighbours = (command, mode, side) =>
+    unique(command.ports.filter((port) => port.mode & mode && port.value).flatMap((port) => port.value[side])).filter((other) => other !== command);
+  const makers = (command) => neighbours(command, 1, "writers");
+  const users = (command) => neighbours(command, 2, "readers");
 
   function portRow(port) {
     const mode = ["", "reads", "writes", "updates"][port.mode];
@@ -517,16 +566,15 @@
   }
 
   function describeCommand(command) {
-    const from = unique(command.ports.filter((port) => port.mode & 1 && port.value).flatMap((port) => port.value.writers)).filter((other) => other !== command);
-    const to = unique(command.ports.filter((port) => port.mode & 2 && port.value).flatMap((port) => port.value.readers)).filter((other) => other !== command);
+    const from = makers(command), to = users(command);
     const dispatch = command.of ? `${command.groups.join(" × ")} workgroups of ${command.of.size.join(" × ")}` : "copy";
     return [
       element("h2", null, command.label), element("div", { class: "kernel" }, `${command.kernel}, level ${command.level}, ${dispatch}`),
       command.place ? element("div", { class: "place" }, command.place) : null,
       element("h3", null, "bound"), element("table", null, ...command.ports.map(portRow)),
-      ...list(`barrier b${command.level} waits for it`, command.into.map(reasonItem)),
-      ...list("made by", from.map((other) => element("li", null, link(other)))),
-      ...list("used by", to.map((other) => element("li", null, link(other)))),
+      ...list(`before it, in barrier b${command.level}`, command.into.map(reasonItem)),
+      ...list("made by", from.map((other) => element("li", null, link(other))), "names"),
+      ...list("used by", to.map((other) => element("li", null, link(other))), "names"),
       ...list("later transitions", command.outof.filter((transition) => transition.beforeKind === 0).map(reasonItem)),
     ];
   }
@@ -535,8 +583,8 @@
     return [
       element("h2", null, value.path), element("div", { class: "kernel" }, `${value.of}, ${bytes(value.bytes)}`),
       element("div", { class: "kernel" }, `${value.buffer.label} of ${bytes(value.buffer.bytes)}, levels ${value.first} to ${value.last}`),
-      ...list("made by", unique(value.writers).map((other) => element("li", null, link(other)))),
-      ...list("used by", unique(value.readers).map((other) => element("li", null, link(other)))),
+      ...list("made by", unique(value.writers).map((other) => element("li", null, link(other))), "names"),
+      ...list("used by", unique(value.readers).map((other) => element("li", null, link(other))), "names"),
       ...list("shares the slot with", value.buffer.values.filter((other) => other !== value).slice(0, 24).map((other) =>
         element("li", null, element("a", { go: { kind: "value", value: other } }, other.path), ` levels ${other.first} to ${other.last}`))),
     ];
@@ -641,8 +689,8 @@
       tip.replaceChildren(...(one ? describe(one) : []).filter((child) => child));
       // What is long stands beside the plan once it is picked.
       for (const group of tip.querySelectorAll("ul")) {
-        const more = group.children.length - 6;
-        while (group.children.length > 6) group.lastChild.remove();
+        const most = group.className === "names" ? 12 : 4, more = group.children.length - most;
+        while (group.children.length > most) group.lastChild.remove();
         if (more > 0) group.append(element("li", { class: "usage" }, `and ${more} more`));
       }
       redraw();
@@ -717,7 +765,8 @@
     if (wanted) {
       const has = (where) => where.toLowerCase().includes(wanted);
       for (const command of commands) {
-        if (has(command.label) || has(command.kernel) || has(command.place)) matches.push({ kind: "command", command });
+        // A place is asked for by file and line; the file's name alone stands in every place.
+        if (has(command.label) || has(command.kernel) || wanted.includes(":") && has(command.place)) matches.push({ kind: "command", command });
       }
       for (const value of values) {
         if (has(value.path) && !value.writers.some((command) => command.label === value.path) || has(value.buffer.label)) matches.push({ kind: "value", value });
