@@ -55,6 +55,7 @@
   // Runs of levels whose commands share the first word of their paths, as in a layer's.
   const parts = [];
   levels.forEach((level, number) => {
+    level.hazards = ["RAW", "WAR", "WAW", "RAR"].map((hazard) => [hazard, level.transitions.filter((transition) => transition.hazard === hazard).length]);
     const counts = new Map();
     for (const { label } of level.commands) {
       const dot = label.indexOf(".");
@@ -83,7 +84,12 @@
   const family = (label) => label.split(".")[0];
   const families = [...new Set(commands.map((command) => family(command.kernel)))].sort();
   const hue = new Map(families.map((name, nth) => [name, Math.round(nth * 137.508 + 205) % 360]));
-  const tint = (name, alpha = 1) => `hsl(${hue.get(family(name)) ?? 0} ${dark() ? "48% 62%" : "46% 47%"} / ${alpha})`;
+  const tints = new Map();
+  function tint(name, alpha = 1) {
+    const key = `${name} ${alpha}`;
+    if (!tints.has(key)) tints.set(key, `hsl(${hue.get(family(name)) ?? 0} ${dark() ? "48% 62%" : "46% 47%"} / ${alpha})`);
+    return tints.get(key);
+  }
 
   // ---- what is shown ----
 
@@ -110,6 +116,7 @@
   const total = () => (levels.length + 1) * view.width;
 
   function readColours() {
+    tints.clear();
     const style = getComputedStyle(root);
     for (const name of ["paper", "panel", "line", "ink", "soft", "faint", "band", "box", "edge", "pick", "glow"]) {
       colours[name] = style.getPropertyValue(`--${name}`).trim();
@@ -451,7 +458,7 @@
         const over = hovered && hovered.value === value;
         pen.fillStyle = value.isMatch ? colours.glow : maker ? tint(maker.kernel, lit || over ? 0.95 : 0.5) : colours.faint;
         pen.beginPath();
-        pen.roundRect(x, y + 2, width, LANE - 5, Math.min(3, width / 2));
+        if (width < 6) pen.rect(x, y + 2, width, LANE - 5); else pen.roundRect(x, y + 2, width, LANE - 5, 3);
         pen.fill();
         if (lit || over) {
           pen.strokeStyle = colours.pick;
@@ -494,8 +501,8 @@
     const bar = Math.max(0.7, step - (step > 3 ? 1 : 0));
     levels.forEach((level, number) => {
       let y = h - 4;
-      for (const hazard of ["RAW", "WAR", "WAW", "RAR"]) {
-        const count = level.transitions.filter((transition) => transition.hazard === hazard).length;
+      for (const [hazard, count] of level.hazards) {
+        if (!count) continue;
         const tall = count / most * (h - 22);
         mapPen.fillStyle = colours[hazard];
         mapPen.globalAlpha = shown[hazard] ? 0.75 : 0.15;
