@@ -20,7 +20,7 @@ use crate::base::step::StepShape;
 use crate::inspect::diff::flow::{Flow, Outside};
 use crate::inspect::diff::pair::Pairs;
 use crate::plan::Plan;
-use crate::plan::command::{BufferId, BufferKind, Command, Transition};
+use crate::plan::command::{BufferId, BufferKind, Command, Slice, Transition};
 use crate::plan::reasons::{Hazard, Party, Reasons, Use};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, WeightLayout, WeightPiece};
@@ -103,7 +103,7 @@ pub struct Diff {
     pub weights: Vec<Change>,
     /// State tensors.
     pub state: Vec<Change>,
-    /// Sizes of slots: how many there are of each.
+    /// Sizes of slots: how many there are of each; and how many values lie elsewhere in them.
     pub slots: Vec<Change>,
     /// Commands of the first plan alone.
     pub only_a: Vec<Op>,
@@ -158,7 +158,7 @@ pub fn diff(a: &Plan, b: &Plan) -> Diff {
         host: host(a, b),
         weights: weights(&a.weights, &b.weights),
         state: states(&flow_a, &flow_b),
-        slots: slots(a, b),
+        slots: slots(a, b).into_iter().chain(elsewhere(&flow_a, &flow_b, &pairs)).collect(),
         only_a: alone(&flow_a, &pairs.of_a),
         only_b: alone(&flow_b, &pairs.of_b),
         changed: changed(&flow_a, &flow_b, &pairs),
@@ -314,6 +314,33 @@ fn slots(a: &Plan, b: &Plan) -> Vec<Change> {
     let differ = counts.into_iter().rev().filter(|(_, [a, b])| a != b);
     let text = |count: usize| (count > 0).then(|| count.to_string());
     differ.map(|(bytes, [a, b])| Change { what: format!("of {bytes} bytes"), a: text(a), b: text(b) }).collect()
+}
+
+/// How many values that both plans have lie at another offset, or with others than before: a slot is the slot of the
+/// other plan in which most of its values lie.
+fn elsewhere(a: &Flow, b: &Flow, pairs: &Pairs) -> Option<Change> {
+    let mut places: Vec<(Slice, Slice)> = Vec::new();
+    for (one, other) in pairs.of_a.iter().enumerate().filter_map(|(one, other)| Some((one, (*other)?))) {
+        let ports = a.nodes[one].ports.iter().zip(&b.nodes[other].ports);
+        let both = ports.filter(|(one, other)| one.writes && other.writes).map(|(one, other)| (one.slice, other.slice));
+        let is_slot = |plan: &Plan, slice: Slice| plan.buffers[slice.buffer].kind == BufferKind::Slot;
+        places.extend(both.filter(|(one, other)| is_slot(a.plan, *one) && is_slot(b.plan, *other)));
+    }
+    let mut counts: BTreeMap<BufferId, BTreeMap<BufferId, usize>> = BTreeMap::new();
+    for (one, other) in &places {
+        *counts.entry(one.buffer).or_default().entry(other.buffer).or_default() += 1;
+    }
+    let most = |counts: &BTreeMap<BufferId, usize>| counts.iter().max_by_key(|(_, count)| **count).map(|(to, _)| *to);
+    let is_there = |(one, other): &&(Slice, Slice)| {
+        one.offset_bytes == other.offset_bytes && counts.get(&one.buffer).and_then(most) == Some(other.buffer)
+    };
+    let count = places.len() - places.iter().filter(is_there).count();
+    let all = places.len();
+    (count > 0).then(|| Change {
+        what: "values that lie elsewhere".into(),
+        a: None,
+        b: Some(format!("{count} of {all}")),
+    })
 }
 
 fn op(flow: &Flow, node: usize) -> Op {

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
 use crate::plan::command::{BufferId, BufferKind, Command, Slice, Transition};
 use crate::plan::reasons::{Party, Reasons, Use};
+use crate::plan::{Plan, ValuePlace};
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/style.css");
@@ -79,7 +79,8 @@ fn data(plan: &Plan) -> Value {
     for value in &plan.values {
         let of = texts.number(format!("{} {:?}", value.dtype, value.shape));
         let (path, buffer) = (texts.number(&value.path), value.buffer.index());
-        values.push(json!([path, of, buffer, value.size_bytes, value.first_level, value.last_level]));
+        let lives = [value.first_level, value.last_level];
+        values.push(json!([path, of, buffer, value.offset_bytes, value.size_bytes, lives]));
     }
     let commands = commands(plan, &mut texts);
     let transitions = transitions(plan, &mut texts);
@@ -113,20 +114,23 @@ fn figures(plan: &Plan) -> Value {
 }
 
 fn commands(plan: &Plan, texts: &mut Texts) -> Vec<Value> {
-    let mut places: HashMap<BufferId, Vec<(usize, u32, u32)>> = HashMap::new();
+    let mut places: HashMap<BufferId, Vec<(usize, &ValuePlace)>> = HashMap::new();
     for (nth, value) in plan.values.iter().enumerate() {
-        places.entry(value.buffer).or_default().push((nth, value.first_level, value.last_level));
+        places.entry(value.buffer).or_default().push((nth, value));
     }
     let mut commands = Vec::new();
     for (level, number) in plan.levels.iter().zip(0_u32..) {
-        // The value that lies in a slot at this level, or -1.
-        let value = |buffer: BufferId| {
-            let here = places.get(&buffer).into_iter().flatten();
-            let found = here.copied().find(|(_, first, last)| *first <= number && number <= *last);
-            found.map_or(-1, |(nth, ..)| nth as i64)
+        // The value that lies in a slice at this level, or -1.
+        let value = |slice: &Slice| {
+            let lives = |value: &ValuePlace| {
+                let bytes = value.offset_bytes..value.offset_bytes.saturating_add(value.size_bytes);
+                bytes.contains(&slice.offset_bytes) && (value.first_level..=value.last_level).contains(&number)
+            };
+            let found = places.get(&slice.buffer).into_iter().flatten().find(|(_, value)| lives(value));
+            found.map_or(-1, |(nth, _)| *nth as i64)
         };
         let port = |slice: &Slice, mode: u32| {
-            json!([slice.buffer.index(), slice.offset_bytes, slice.size_bytes, mode, value(slice.buffer)])
+            json!([slice.buffer.index(), slice.offset_bytes, slice.size_bytes, mode, value(slice)])
         };
         for command in &level.commands {
             let label = texts.number(command.label());

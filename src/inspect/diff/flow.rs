@@ -1,8 +1,8 @@
 //! A plan as a graph of commands: who wrote what each of them reads, and what it takes from outside.
 //!
-//! Gets a checked plan, returns a node for each command, with a port for each binding or end of a copy. What holds then:
-//! a node's sources are nodes before it. Slots are gone: a port knows the command that wrote what it reads, wherever
-//! that lay. Never looks at labels of ops, values or buffers.
+//! Gets a checked plan, returns a node for each command, with a port for each binding or end of a copy. What holds
+//! then: a node's sources are nodes before it. Slots are gone: a port knows the command that wrote what it reads,
+//! wherever that lay. Never looks at labels of ops, values or buffers.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -26,6 +26,8 @@ pub struct Node {
 /// One binding of a dispatch, or one end of a copy.
 #[derive(Clone, Debug)]
 pub struct Port {
+    /// Where it is bound.
+    pub slice: Slice,
     /// Whether the command reads through it.
     pub reads: bool,
     /// Whether the command writes through it.
@@ -81,27 +83,28 @@ impl<'a> Flow<'a> {
     /// Walks a plan; `states` are the numbers of its state tensors.
     pub fn new(plan: &'a Plan, states: Vec<u32>) -> Self {
         let mut nodes: Vec<Node> = Vec::new();
-        let mut writers: Vec<Option<(usize, usize)>> = vec![None; plan.buffers.len()];
+        // For each buffer, what was written last, and by which node and port.
+        let mut writes: Vec<Vec<(Slice, (usize, usize))>> = vec![Vec::new(); plan.buffers.len()];
         for (level, commands) in plan.levels.iter().enumerate() {
             for (index, command) in commands.commands.iter().enumerate() {
                 let node = nodes.len();
-                let mut ports = Vec::new();
-                for (nth, (slice, reads, writes)) in accesses(plan, command).into_iter().enumerate() {
-                    let source = writers[slice.buffer.index()].filter(|_| reads);
+                let mut ports: Vec<Port> = Vec::new();
+                for (nth, (slice, reads, writes_it)) in accesses(plan, command).into_iter().enumerate() {
+                    let mut here = writes[slice.buffer.index()].iter().rev().filter(|_| reads);
+                    let source = here.find(|(written, _)| overlap(*written, slice)).map(|(_, writer)| *writer);
                     // What a copy put into the inputs is the host's all the same, wherever it lies.
                     let source = source.filter(|_| plan.buffers[slice.buffer].kind != BufferKind::Input);
                     let outside = if source.is_none() { outside(plan, slice, &states) } else { None };
                     if let Some((writer, _)) = source {
                         nodes[writer].readers.push((node, nth));
                     }
-                    ports.push((slice, Port { reads, writes, source, outside }));
+                    ports.push(Port { slice, reads, writes: writes_it, source, outside });
                 }
-                for (nth, (slice, port)) in ports.iter().enumerate() {
-                    if port.writes {
-                        writers[slice.buffer.index()] = Some((node, nth));
-                    }
+                for (nth, port) in ports.iter().enumerate().filter(|(_, port)| port.writes) {
+                    let written = &mut writes[port.slice.buffer.index()];
+                    written.retain(|(other, _)| !covers(port.slice, *other));
+                    written.push((port.slice, (node, nth)));
                 }
-                let ports = ports.into_iter().map(|(_, port)| port).collect();
                 nodes.push(Node { level, index, ports, readers: Vec::new() });
             }
         }
@@ -208,6 +211,11 @@ fn outside(plan: &Plan, slice: Slice, states: &[u32]) -> Option<Outside> {
         }
         BufferKind::Slot => None,
     }
+}
+
+fn covers(one: Slice, other: Slice) -> bool {
+    let end = |slice: Slice| slice.offset_bytes.saturating_add(slice.size_bytes);
+    one.buffer == other.buffer && one.offset_bytes <= other.offset_bytes && end(other) <= end(one)
 }
 
 fn overlap(one: Slice, other: Slice) -> bool {

@@ -1,9 +1,9 @@
 //! Which command of one plan is which of another.
 //!
 //! Gets the flows of two plans, returns pairs. Commands that are alike and stand alike (what they read comes from
-//! commands that are alike, and so on up; or what reads them is alike, and so on down) are paired first; what is left is
-//! compared with less and less demanded, each pair found so far being a fixed point for the next. What holds then: no
-//! command is in two pairs. Labels are asked last, and only to pair what would else be left over.
+//! commands that are alike, and so on up; or what reads them is alike, and so on down) are paired first; what is left
+//! is compared with less and less demanded, each pair found so far being a fixed point for the next. What holds then:
+//! no command is in two pairs. Labels are asked last, and only to pair what would else be left over.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -16,8 +16,8 @@
   const buffers = raw.buffers.map(([label, kind, bytes, rest], id) =>
     ({ id, label: text(label), kind: text(kind), bytes, rest: text(rest), values: [], lane: -1 }));
   const kernels = raw.kernels.map(([label, size, ports]) => ({ label: text(label), size, ports: ports.map(text) }));
-  const values = raw.values.map(([path, of, buffer, bytes, first, last]) =>
-    ({ path: text(path), of: text(of), buffer: buffers[buffer], bytes, first, last, writers: [], readers: [] }));
+  const values = raw.values.map(([path, of, buffer, offset, bytes, [first, last]]) =>
+    ({ path: text(path), of: text(of), buffer: buffers[buffer], offset, bytes, first, last, lane: 0, writers: [], readers: [] }));
   const levels = Array.from({ length: raw.levels }, () => ({ commands: [], transitions: [] }));
   const leave = { commands: [], transitions: [] };
   const commands = raw.commands.map(([level, label, kernel, place, groups, ports], id) => {
@@ -50,7 +50,20 @@
   });
   values.forEach((value) => value.buffer.values.push(value));
   const lanes = buffers.filter((buffer) => buffer.kind === "slot");
-  lanes.forEach((buffer, lane) => { buffer.lane = lane; });
+  // A slot has as many lanes as values live in it at once, the lower in memory above where both are free.
+  let laneCount = 0;
+  for (const slot of lanes) {
+    const ends = [];
+    slot.lane = laneCount;
+    for (const value of [...slot.values].sort((a, b) => a.first - b.first || a.offset - b.offset)) {
+      const free = ends.findIndex((end) => end < value.first);
+      const lane = free < 0 ? ends.length : free;
+      ends[lane] = value.last;
+      value.lane = laneCount + lane;
+    }
+    slot.lanes = Math.max(1, ends.length);
+    laneCount += slot.lanes;
+  }
 
   // Runs of levels whose commands share the first word of their paths, as in a layer's.
   const parts = [];
@@ -104,11 +117,11 @@
   // Rows and lanes take the room that there is, between a least and a largest height.
   let ROW = 34, BOX = 26, LANE = 17, lanesTop = 0, height = 0;
   function layOut() {
-    const least = HEAD + rows * 34 + GAP + lanes.length * 17 + 20;
+    const least = HEAD + rows * 34 + GAP + laneCount * 17 + 20;
     const more = clamp(canvas.clientHeight / least, 1, 1.4);
     [ROW, BOX, LANE] = [Math.floor(34 * more), Math.floor(26 * more), Math.floor(17 * more)];
     lanesTop = HEAD + rows * ROW + GAP;
-    height = lanesTop + lanes.length * LANE + 20;
+    height = lanesTop + laneCount * LANE + 20;
   }
   const dark = () => root.classList.contains("dark");
   const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
@@ -443,16 +456,15 @@
     pen.textAlign = "left";
     pen.font = `600 11px ${FONT}`;
     pen.fillStyle = colours.soft;
-    pen.fillText("slots: which value lies where, from the level that writes it to the last that uses it", 8, top - 12);
-    for (const lane of lanes) {
-      const y = top + lane.lane * LANE;
-      if (y > h || y + LANE < HEAD) continue;
-      pen.fillStyle = colours.line;
-      pen.globalAlpha = 0.55;
-      pen.fillRect(0, y + LANE - 1, w, 1);
-      pen.globalAlpha = 1;
-      for (const value of lane.values) {
+    pen.fillText("slots: which values lie in them, from the level that writes each to the last that uses it", 8, top - 12);
+    for (const slot of lanes) {
+      const slotTop = top + slot.lane * LANE, tall = slot.lanes * LANE;
+      if (slotTop > h || slotTop + tall < HEAD) continue;
+      pen.fillStyle = colours.edge;
+      pen.fillRect(0, slotTop + tall - 1, w, 1);
+      for (const value of slot.values) {
         if (value.last < first || value.first > last) continue;
+        const y = top + value.lane * LANE;
         const x = value.first * view.width - view.x + 1, width = Math.max(0.7, (value.last - value.first + 1) * view.width - 2);
         const maker = value.writers[0], lit = picked && (picked.kind === "value" && picked.value === value || picked.kind === "command" && picked.command.ports.some((port) => port.value === value));
         const over = hovered && hovered.value === value;
@@ -473,13 +485,13 @@
         }
       }
       pen.font = `10px ${FONT}`;
-      const name = lane.label, wide = pen.measureText(name).width + 10;
+      const name = slot.label, wide = pen.measureText(name).width + 10;
       pen.fillStyle = colours.panel;
       pen.globalAlpha = 0.88;
-      pen.fillRect(w - wide, y, wide, LANE - 1);
+      pen.fillRect(w - wide, slotTop, wide, tall - 1);
       pen.globalAlpha = 1;
       pen.fillStyle = colours.soft;
-      pen.fillText(name, w - wide + 5, y + LANE / 2 - 0.5);
+      pen.fillText(name, w - wide + 5, slotTop + LANE / 2 - 0.5);
     }
   }
 
@@ -586,14 +598,17 @@
     ];
   }
 
+  const distance = (one, other) => Math.max(0, other.first - one.last, one.first - other.last);
+
   function describeValue(value) {
     return [
       element("h2", null, value.path), element("div", { class: "kernel" }, `${value.of}, ${bytes(value.bytes)}`),
-      element("div", { class: "kernel" }, `${value.buffer.label} of ${bytes(value.buffer.bytes)}, levels ${value.first} to ${value.last}`),
+      element("div", { class: "kernel" }, `${value.buffer.label} from byte ${value.offset} of ${value.buffer.bytes}, levels ${value.first} to ${value.last}`),
       ...list("made by", unique(value.writers).map((other) => element("li", null, link(other))), "names"),
       ...list("used by", unique(value.readers).map((other) => element("li", null, link(other))), "names"),
-      ...list("shares the slot with", value.buffer.values.filter((other) => other !== value).slice(0, 24).map((other) =>
-        element("li", null, element("a", { go: { kind: "value", value: other } }, other.path), ` levels ${other.first} to ${other.last}`))),
+      ...list("beside it, before it and after it in the slot", value.buffer.values.filter((other) => other !== value)
+        .sort((a, b) => distance(value, a) - distance(value, b)).slice(0, 16).sort((a, b) => a.first - b.first || a.offset - b.offset)
+        .map((other) => element("li", null, element("a", { go: { kind: "value", value: other } }, other.path), ` levels ${other.first} to ${other.last}`))),
     ];
   }
 
@@ -626,7 +641,7 @@
       byId("level").value = Math.min(levelOf(one), levels.length - 1);
       if (view.width < 60 && isFar) view.width = 168;
       goTo(levelOf(one), true);
-      const y = one.kind === "command" ? HEAD + one.command.row * ROW : one.kind === "value" && one.value.buffer.lane >= 0 ? lanesTop + one.value.buffer.lane * LANE : -1;
+      const y = one.kind === "command" ? HEAD + one.command.row * ROW : one.kind === "value" ? lanesTop + one.value.lane * LANE : -1;
       const { h } = size(canvas);
       if (y >= 0 && (y < view.y + HEAD || y > view.y + h - 60)) view.y = y - h / 2;
       bound();
@@ -646,7 +661,7 @@
     });
     return [
       element("h2", null, "Reading this"),
-      element("div", { class: "kernel" }, "A column is a level: commands of which none depends on another, behind one barrier. An arrow is a transition of one buffer, from who used it to who uses it next; one that begins at a dot comes from the host or from the step before. Below, a lane is a slot and a bar the life of a value in it. Point at anything, or pick it."),
+      element("div", { class: "kernel" }, "A column is a level: commands of which none depends on another, behind one barrier. An arrow is a transition of one buffer, from who used it to who uses it next; one that begins at a dot comes from the host or from the step before. Below are slots, and bars are the lives of the values in them. Point at anything, or pick it."),
       element("h3", null, "dispatches by kernel"), element("table", null, ...key),
     ];
   }
@@ -663,9 +678,9 @@
       const isIn = command && x >= Math.min(left, number * view.width - view.x + (view.width < 22 ? 0 : lead())) && y <= boxTop(row) + BOX;
       if (isIn) return { kind: "command", command };
     }
-    const lane = lanes[Math.floor((y + view.y - lanesTop) / LANE)];
-    if (lane && y + view.y >= lanesTop) {
-      const value = lane.values.find((value) => value.first <= number && number <= value.last);
+    if (y + view.y >= lanesTop) {
+      const lane = Math.floor((y + view.y - lanesTop) / LANE);
+      const value = values.find((value) => value.lane === lane && value.buffer.lanes && value.first <= number && number <= value.last);
       return value ? { kind: "value", value } : null;
     }
     const transition = y + view.y < lanesTop - GAP ? nearest(x, y) : null;
@@ -926,7 +941,8 @@
     redraw();
   }
   addEventListener("hashchange", follow);
-  new ResizeObserver(() => { bound(); redraw(); }).observe(byId("stage"));
+  // At once: a frame later, the old picture would be seen stretched.
+  new ResizeObserver(() => { bound(); draw(); }).observe(byId("stage"));
   theme(preference.matches);
   bound();
   follow();
