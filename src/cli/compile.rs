@@ -137,14 +137,6 @@ fn emit(args: &CompileArgs) -> Result<Option<Emit>, Failure> {
     )))
 }
 
-/// A refusal with the author's lines, in colour where they are wanted.
-pub(super) fn wrong(error: CompileError, sources: &SourceMap) -> Failure {
-    match error {
-        CompileError::Wrong { diagnostics, .. } => Failure::Diagnostics(rendered(&diagnostics, sources)),
-        other => other.into(),
-    }
-}
-
 /// The flags given that say how a graph is compiled.
 fn flags_for_graphs(args: &CompileArgs) -> Vec<&'static str> {
     let ModelArgs { weights, graphs, shaders, keep, batch_invariant, .. } = &args.model;

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::base::diag::Diagnostic;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
-use crate::cli::compile::{limits, read_plan, verified, wrong};
+use crate::cli::compile::{limits, read_plan, verified};
 use crate::cli::input::{self, Input};
 use crate::cli::{Failure, Format, ModelArgs, files, print_result, rendered};
 use crate::compile::Compiler;
@@ -92,7 +92,7 @@ impl DiffArgs {
             keep: &self.model.keep,
             batch_invariant: self.model.batch_invariant,
         };
-        Ok(compiler.compile(shape).map_err(|error| wrong(error, &input.sources))?.plan)
+        Ok(compiler.compile(shape)?.plan)
     }
 
     /// Whether a flag is given that only the compiling of a graph looks at.
@@ -137,9 +137,7 @@ struct Verdict {
 }
 
 fn keep_to(args: &DiffArgs, path: &Path) -> Result<(), Failure> {
-    let text = files::read(path, "a budget", MAX_BUDGET_BYTES)?;
-    let text = String::from_utf8(text)
-        .map_err(|error| Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display())))?;
+    let text = files::utf8(path, files::read(path, "a budget", MAX_BUDGET_BYTES)?)?;
     let mut map = SourceMap::new();
     let source = map.add(path.display().to_string(), text);
     let budget = budget::parse(&map, source).map_err(|found| Failure::Diagnostics(rendered(&found, &map)))?;
