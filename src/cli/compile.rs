@@ -9,32 +9,33 @@ use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::input::{self, Input};
-use crate::cli::{Failure, Format, ModelArgs, files, plans, print_result, rendered};
+use crate::cli::{Failure, ModelArgs, files, plans, print_result, rendered};
 use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_plan};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use crate::inspect::{dot, view};
 use crate::plan::file::{self, PlanFile};
 use crate::plan::{CheckedPlan, print};
 use crate::{graph, model, schedule, sources};
 
 /// What a plan is made for.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(super) struct PlanArgs {
     /// Tokens of a step [default: 1]
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=65535))]
-    tokens: Option<u32>,
+    pub tokens: Option<u32>,
     /// Sequences of a step [default: 1]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=65535))]
-    sequences: Option<u32>,
+    pub sequences: Option<u32>,
     /// Rows of logits of a step [default: one per sequence]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=65535))]
-    rows: Option<u32>,
+    pub rows: Option<u32>,
     /// Sequences that a session of the plan holds [default: those of a step]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65535))]
-    capacity: Option<u32>,
+    pub capacity: Option<u32>,
     /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits [default: vulkan]
     #[arg(long, value_name = "TARGET")]
-    target: Option<String>,
+    pub target: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -49,12 +50,24 @@ pub(super) struct CompileArgs {
     /// What to print [default: summary, or nothing with --output]
     #[arg(long, value_enum)]
     emit: Option<Emit>,
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// How to print it; all but text and json print the plan, which is then the default of --emit
+    #[arg(long, value_enum, default_value_t = StageFormat::Text)]
+    format: StageFormat,
 }
 
-#[derive(ValueEnum, Debug, Clone, Copy)]
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum StageFormat {
+    Text,
+    /// As in the files that are written and read as such: graphs and plans
+    Ron,
+    Json,
+    /// For Graphviz
+    Dot,
+    /// A page that draws the plan, in one file
+    Html,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum Emit {
     Graph,
     Model,
@@ -68,6 +81,7 @@ enum Emit {
 }
 
 pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
+    let emit = emit(&args)?;
     if let Some(plan) = args.model.graph.as_deref().map(plans::read_file).transpose()?.flatten() {
         let mut idle = flags_for_graphs(&args.model, &args.plan);
         idle.extend(args.output.is_some().then_some("`--output`"));
@@ -76,15 +90,14 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
             let message = format!("a plan file is printed as it is: {flags} would change nothing, they take a graph");
             return Err(Failure::Environment(message));
         }
-        return print_plan(plan, &args);
+        return print_plan(plan, emit, args.format);
     }
     let input = input::read(&args.model)?;
     let limits = limits(args.plan.target.as_deref().unwrap_or("vulkan"))?;
-    let emit = args.emit.or(args.output.is_none().then_some(Emit::Summary));
     if let Some(Emit::Graph) = emit {
         let text = match args.format {
-            Format::Text => graph::print(&input.graph),
-            Format::Json => json(&input.graph),
+            StageFormat::Json => json(&input.graph),
+            _ => graph::print(&input.graph),
         };
         return print_result(&text);
     }
@@ -94,13 +107,13 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         files::write(path, text.as_bytes())?;
     }
     match emit {
-        Some(emit) => print_result(&stage(&compiled, emit, args.format)),
+        Some(emit) => print_result(&stage(&compiled, emit, args.format, &input.checkpoint.fingerprint())),
         None => Ok(()),
     }
 }
 
 /// Compiles what was read; lints go to stderr.
-fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits: &Limits) -> Result<Compiled, Failure> {
+pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits: &Limits) -> Result<Compiled, Failure> {
     let compiler = Compiler {
         graph: &input.graph,
         kernels: &input.kernels,
@@ -137,8 +150,32 @@ pub(super) fn plan(model: &ModelArgs, args: &PlanArgs) -> Result<CheckedPlan, Fa
     }
 }
 
+/// What to print, where there is a form for it.
+fn emit(args: &CompileArgs) -> Result<Option<Emit>, Failure> {
+    let Some(emit) = args.emit else {
+        return Ok(match args.format {
+            StageFormat::Ron | StageFormat::Dot | StageFormat::Html => Some(Emit::Plan),
+            StageFormat::Text | StageFormat::Json => args.output.is_none().then_some(Emit::Summary),
+        });
+    };
+    let has_form = match args.format {
+        StageFormat::Text | StageFormat::Json => true,
+        StageFormat::Ron => matches!(emit, Emit::Plan | Emit::Graph),
+        StageFormat::Dot | StageFormat::Html => emit == Emit::Plan,
+    };
+    if has_form {
+        return Ok(Some(emit));
+    }
+    let name = |value: Option<clap::builder::PossibleValue>| value.expect("none is hidden").get_name().to_owned();
+    let (format, emit) = (name(args.format.to_possible_value()), name(emit.to_possible_value()));
+    let also = if format == "ron" { "graph and plan" } else { "plan" };
+    Err(Failure::Environment(format!(
+        "`--emit {emit}` has no form `{format}`: expected text or json, or one of `--emit {also}`"
+    )))
+}
+
 /// The flags given that say how a graph is compiled.
-fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
+pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
     let ModelArgs { weights, graphs, shaders, keep, batch_invariant, .. } = model;
     let flags = [
         ("`--weights`", weights.is_some()),
@@ -155,8 +192,8 @@ fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
     flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
 }
 
-/// The plan of a file, once it has been found to keep its promises.
-fn verified(file: PlanFile) -> Result<CheckedPlan, Failure> {
+/// The plan of a file, of which all that a plan promises holds.
+pub(super) fn verified(file: PlanFile) -> Result<CheckedPlan, Failure> {
     verify_plan(file.plan).map_err(|error| match error {
         PlanFileError::Refused(errors) => Failure::from(CompileError::Refused(errors)),
         other => Failure::Diagnostics(format!("error: {other}\n")),
@@ -164,9 +201,10 @@ fn verified(file: PlanFile) -> Result<CheckedPlan, Failure> {
 }
 
 /// Prints a plan from its file alone; what came before it is not in there.
-fn print_plan(file: PlanFile, args: &CompileArgs) -> Result<(), Failure> {
+fn print_plan(file: PlanFile, emit: Option<Emit>, format: StageFormat) -> Result<(), Failure> {
+    let fingerprint = file.model.clone();
     let plan = verified(file)?;
-    match plan_text(&plan, args.emit.unwrap_or(Emit::Summary), args.format) {
+    match plan_text(&plan, emit.unwrap_or(Emit::Summary), format, &fingerprint) {
         Some(text) => print_result(&text),
         None => {
             Err(Failure::Environment("a plan file holds the plan, not the graph, model or schedule before it".into()))
@@ -174,31 +212,37 @@ fn print_plan(file: PlanFile, args: &CompileArgs) -> Result<(), Failure> {
     }
 }
 
-fn stage(compiled: &Compiled, emit: Emit, format: Format) -> String {
+fn stage(compiled: &Compiled, emit: Emit, format: StageFormat, fingerprint: &str) -> String {
     let Compiled { model, schedule, plan, .. } = compiled;
     match (emit, format) {
-        (Emit::Model, Format::Text) => model::print(model),
-        (Emit::Model, Format::Json) => json(model),
-        (Emit::Schedule, Format::Text) => schedule::print(schedule, model),
-        (Emit::Schedule, Format::Json) => json(schedule),
-        _ => plan_text(plan, emit, format).expect("the stages before the plan are printed above"),
+        (Emit::Model, StageFormat::Json) => json(model),
+        (Emit::Model, _) => model::print(model),
+        (Emit::Schedule, StageFormat::Json) => json(schedule),
+        (Emit::Schedule, _) => schedule::print(schedule, model),
+        _ => plan_text(plan, emit, format, fingerprint).expect("the stages before the plan are printed above"),
     }
 }
 
-/// What a plan alone can show.
-fn plan_text(plan: &CheckedPlan, emit: Emit, format: Format) -> Option<String> {
-    Some(match (emit, format) {
-        (Emit::Graph | Emit::Model | Emit::Schedule, _) => return None,
-        (Emit::Plan, Format::Text) => print::plan(plan),
-        (Emit::Plan, Format::Json) => json(&**plan),
-        (Emit::Barriers, Format::Text) => print::barriers(plan),
-        (Emit::Barriers, Format::Json) => json(&plan.barriers().collect::<Vec<_>>()),
-        (Emit::Memory, Format::Text) => print::memory(plan),
-        (Emit::Memory, Format::Json) => json(&serde_json::json!({ "buffers": plan.buffers, "values": plan.values })),
-        (Emit::Summary, Format::Text) => print::summary(plan),
-        (Emit::Summary, Format::Json) => json(&plan.summary()),
-        (Emit::Kernels, Format::Json) => json(&plan.kernels),
-        (Emit::Kernels, Format::Text) => {
+/// What a plan alone can show; `fingerprint` is that of its weights.
+fn plan_text(plan: &CheckedPlan, emit: Emit, format: StageFormat, fingerprint: &str) -> Option<String> {
+    let is_json = format == StageFormat::Json;
+    Some(match emit {
+        Emit::Graph | Emit::Model | Emit::Schedule => return None,
+        Emit::Plan => match format {
+            StageFormat::Text => print::plan(plan),
+            StageFormat::Json => json(&**plan),
+            StageFormat::Ron => file::to_text(plan, fingerprint),
+            StageFormat::Dot => dot::plan(plan),
+            StageFormat::Html => view::html(plan),
+        },
+        Emit::Barriers if is_json => json(&plan.barriers().collect::<Vec<_>>()),
+        Emit::Barriers => print::barriers(plan),
+        Emit::Memory if is_json => json(&serde_json::json!({ "buffers": plan.buffers, "values": plan.values })),
+        Emit::Memory => print::memory(plan),
+        Emit::Summary if is_json => json(&plan.summary()),
+        Emit::Summary => print::summary(plan),
+        Emit::Kernels if is_json => json(&plan.kernels),
+        Emit::Kernels => {
             plan.kernels.iter().map(|(id, kernel)| format!("// {id} {}\n{}\n", kernel.label, kernel.wgsl)).collect()
         }
     })
@@ -208,7 +252,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(value).expect("stages hold nothing that JSON cannot") + "\n"
 }
 
-fn limits(target: &str) -> Result<Limits, Failure> {
+pub(super) fn limits(target: &str) -> Result<Limits, Failure> {
     match target {
         "webgpu" => Ok(Limits::webgpu()),
         "vulkan" => Ok(Limits::vulkan()),

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod compile;
 mod devices;
+mod diff;
 mod executor;
 mod explain;
 mod files;
@@ -45,7 +46,9 @@ enum Command {
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
     /// Explain one thing of a plan: why a barrier stands, where a value lives, what a command waits for
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
+    /// Compare two plans, or one with a budget
+    Diff(Box<diff::DiffArgs>),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
     /// Measure how fast a model runs, and how fast the device could
@@ -188,7 +191,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
         Command::Compile(args) => compile::run(args),
-        Command::Explain(args) => explain::run(args),
+        Command::Explain(args) => explain::run(*args),
+        Command::Diff(args) => diff::run(*args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Verify(args) => verify::run(args),
