@@ -180,7 +180,8 @@ fn one(seed: u64, random: &RandomGraph, sources: &mut SourceMap, kernels: &Kerne
         counts.plans += 1;
         right(plan);
         assert_eq!(needless(plan), [], "{:?}: transitions that nothing needs", plan.shape);
-        for other in plans.iter().filter(|other| other.state == plan.state) {
+        for other in &plans {
+            assert_eq!(plan.state, other.state, "a session's plans agree on where states rest");
             assert_eq!(unordered_between(plan, other), [], "{:?} then {:?}", plan.shape, other.shape);
         }
         for _ in 0..3 {
