@@ -5,16 +5,15 @@
 //! logits, as decoding does; what is counted is recording and submitting.
 
 use graphc::base::limits::Limits;
-use graphc::base::span::SourceMap;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
-use graphc::compile::Compiler;
+use graphc::compile::Program;
 use graphc::exec::Executor;
 use graphc::exec::hal::{HalOptions, NoopExecutor, VulkanExecutor};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::inspect::bench::cheapest_step;
 use graphc::plan::CheckedPlan;
-use graphc::{graph, kernel, sources};
+use graphc::sources;
 
 const ROUNDS: u32 = 5;
 
@@ -42,23 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn plan(checkpoint: &Checkpoint) -> Result<CheckedPlan, Box<dyn std::error::Error>> {
-    let mut map = SourceMap::new();
-    let (kernels, diagnostics) = kernel::load(&mut map, &sources::shaders(None)?);
-    assert!(diagnostics.is_empty(), "the built-in kernels are right");
-    let (path, text) = sources::graphs(None)?.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("built in");
-    let source = map.add(path, text);
-    let graph = graph::parse(&map, source).expect("the built-in graphs are right");
-    let limits = Limits::vulkan();
-    let index = checkpoint.index();
-    let compiler = Compiler {
-        graph: &graph,
-        kernels: &kernels,
-        sources: &map,
-        index,
-        limits: &limits,
-        keep: &[],
-        batch_invariant: false,
-    };
+    let (program, limits) = (Program::built_in("rwkv7")?, Limits::vulkan());
+    let compiler = program.compiler(checkpoint.index(), &limits);
     Ok(compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 })?.plan)
 }
 

@@ -12,17 +12,16 @@ use std::path::Path;
 
 use graphc::base::limits::Limits;
 use graphc::base::role::InputRole;
-use graphc::base::span::SourceMap;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
-use graphc::compile::Compiler;
+use graphc::compile::Program;
 use graphc::exec::hal::{HalOptions, NoopExecutor};
 use graphc::exec::replay::TransitionAt;
 use graphc::exec::{ExecError, Executor, Inputs, Session, Weights};
 use graphc::plan::command::Command;
 use graphc::plan::usage::Usage;
 use graphc::plan::{CheckedPlan, Plan};
-use graphc::{graph, kernel, sources};
+use graphc::sources;
 use program::{Ran, graphc_with};
 use support::skip;
 
@@ -98,23 +97,8 @@ fn raw(plan: &Plan, read: Usage) -> (TransitionAt, String) {
 
 /// The plan of a decoding step of the built-in model, for a baseline.
 fn plan() -> CheckedPlan {
-    let checkpoint = checkpoint();
-    let mut map = SourceMap::new();
-    let (kernels, _) = kernel::load(&mut map, &sources::shaders(None).expect("built in"));
-    let text =
-        sources::graphs(None).expect("built in").into_iter().find(|(path, _)| path == "rwkv7.ron").expect("there").1;
-    let source = map.add("rwkv7.ron", text);
-    let graph = graph::parse(&map, source).expect("a sound graph");
-    let (limits, index) = (Limits::vulkan(), checkpoint.index());
-    let compiler = Compiler {
-        graph: &graph,
-        kernels: &kernels,
-        sources: &map,
-        index,
-        limits: &limits,
-        keep: &[],
-        batch_invariant: false,
-    };
+    let (program, limits, checkpoint) = (Program::built_in("rwkv7").expect("built in"), Limits::vulkan(), checkpoint());
+    let compiler = program.compiler(checkpoint.index(), &limits);
     compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).expect("a sound graph").plan
 }
 

@@ -169,27 +169,12 @@ pub fn diff(a: &Plan, b: &Plan) -> Diff {
 
 fn metrics(a: &Plan, b: &Plan) -> Vec<Metric> {
     let figures = |plan: &Plan| {
-        let summary = plan.summary();
+        let StepShape { tokens, sequences, rows, capacity } = plan.shape;
+        let shape = [("tokens", tokens), ("sequences", sequences), ("rows", rows), ("capacity", capacity)];
         let host = plan.buffers.values().filter(|buffer| buffer.kind.is_host_visible());
-        [
-            ("tokens", u64::from(plan.shape.tokens)),
-            ("sequences", u64::from(plan.shape.sequences)),
-            ("rows", u64::from(plan.shape.rows)),
-            ("capacity", u64::from(plan.shape.capacity)),
-            ("dispatches", summary.dispatches),
-            ("copies", summary.copies),
-            ("levels", summary.levels),
-            ("longest_chain", summary.longest_chain),
-            ("barriers", summary.barriers),
-            ("transitions", summary.transitions),
-            ("pipelines", summary.pipelines),
-            ("slots", summary.slots),
-            ("slot_bytes", summary.slot_bytes),
-            ("lower_bound_bytes", summary.lower_bound_bytes),
-            ("weight_bytes", summary.weight_bytes),
-            ("state_bytes", summary.state_bytes),
-            ("host_bytes", host.map(|buffer| buffer.size_bytes).sum()),
-        ]
+        let host = ("host_bytes", host.map(|buffer| buffer.size_bytes).sum());
+        let shape = shape.map(|(name, number)| (name, u64::from(number)));
+        shape.into_iter().chain(plan.summary().figures()).chain([host]).collect::<Vec<_>>()
     };
     let pairs = figures(a).into_iter().zip(figures(b));
     pairs.map(|((name, a), (_, b))| Metric { name, a, b }).collect()

@@ -148,6 +148,26 @@ pub struct Summary {
     pub weight_layout: String,
 }
 
+impl Summary {
+    /// Its numbers with their names, in the order of listings.
+    pub const fn figures(&self) -> [(&'static str, u64); 12] {
+        [
+            ("dispatches", self.dispatches),
+            ("copies", self.copies),
+            ("levels", self.levels),
+            ("longest_chain", self.longest_chain),
+            ("barriers", self.barriers),
+            ("transitions", self.transitions),
+            ("pipelines", self.pipelines),
+            ("slots", self.slots),
+            ("slot_bytes", self.slot_bytes),
+            ("lower_bound_bytes", self.lower_bound_bytes),
+            ("weight_bytes", self.weight_bytes),
+            ("state_bytes", self.state_bytes),
+        ]
+    }
+}
+
 impl Plan {
     /// The commands in order, without their levels.
     pub fn commands(&self) -> impl Iterator<Item = &Command> {

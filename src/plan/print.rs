@@ -231,21 +231,7 @@ pub fn summary(plan: &Plan) -> String {
         "graph {}  T={} S={} R={} B={}",
         summary.graph, shape.tokens, shape.sequences, shape.rows, shape.capacity
     );
-    let facts = [
-        ("dispatches", summary.dispatches),
-        ("copies", summary.copies),
-        ("levels", summary.levels),
-        ("longest_chain", summary.longest_chain),
-        ("barriers", summary.barriers),
-        ("transitions", summary.transitions),
-        ("pipelines", summary.pipelines),
-        ("slots", summary.slots),
-        ("slot_bytes", summary.slot_bytes),
-        ("lower_bound_bytes", summary.lower_bound_bytes),
-        ("weight_bytes", summary.weight_bytes),
-        ("state_bytes", summary.state_bytes),
-    ];
-    for (name, value) in facts {
+    for (name, value) in summary.figures() {
         let _ = writeln!(out, "{name:<18} {value}");
     }
     let _ = writeln!(out, "{:<18} {}", "weight_layout", summary.weight_layout);
