@@ -248,6 +248,33 @@ fn summary_counts_what_a_step_costs() {
     assert!(number("slot_bytes") >= number("lower_bound_bytes") && number("lower_bound_bytes") > 0, "{json}");
 }
 
+/// A step of one token has so small values that the alignment of bindings makes most of their bytes.
+#[test]
+fn plan_with_slots_far_over_their_bound_names_the_level_and_the_values() {
+    let emitted = |stage: &str| with_synth(&["compile", "--emit", stage]).fine().out;
+    let parsed = |stage: &str| -> serde_json::Value {
+        let ran = with_synth(&["compile", "--format", "json", "--emit", stage]).fine();
+        serde_json::from_str(&ran.out).expect("JSON")
+    };
+    let summary = parsed("summary");
+    let number = |name: &str| summary[name].as_u64().expect("a number");
+    let (bytes, bound) = (number("slot_bytes"), number("lower_bound_bytes"));
+    assert!(bytes * 10 > bound * 11, "{bytes} bytes, at least {bound}");
+    for stage in ["plan", "memory"] {
+        let gaps = parsed(stage)["gaps"].as_array().expect("gaps").clone();
+        let free: u64 = gaps.iter().map(|gap| gap["free_bytes"].as_u64().expect("bytes")).sum();
+        assert_eq!(free, bytes - bound, "{stage}: all of the difference is accounted for");
+        let text = emitted(stage);
+        assert!(text.contains(&format!("the bound is what lives at level {};", gaps[0]["level"])), "{stage}: {text}");
+        for gap in gaps {
+            let value = gap["value"].as_str().expect("a value");
+            assert!(text.contains(&format!("are there for `{value}` in levels")), "{stage} names `{value}`: {text}");
+        }
+    }
+    let usual = with_synth(&["compile", "--tokens", "32", "--emit", "plan"]).fine().out;
+    assert!(!usual.contains("the bound is what lives"), "{usual}");
+}
+
 #[test]
 fn value_that_cannot_be_kept_is_answered_with_a_near_one() {
     with_synth(&["compile", "--keep", "layer0.wkb"]).fails(1, &["no value `layer0.wkb`", "did you mean `layer0.wkv`?"]);
