@@ -8,9 +8,11 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use graphc::base::dtype::DType;
 use graphc::checkpoint::Checkpoint;
 use graphc::sources;
 use program::{Ran, devices, graphc, graphc_with, synth, text};
+use support::models::{Format, Shape, write_model};
 use support::{TempDir, cases, open, reference, skip, values};
 
 /// A graph of few ops for the committed random model; tests break it in one place each.
@@ -248,12 +250,19 @@ fn summary_counts_what_a_step_costs() {
     assert!(number("slot_bytes") >= number("lower_bound_bytes") && number("lower_bound_bytes") > 0, "{json}");
 }
 
-/// A step of one token has so small values that the alignment of bindings makes most of their bytes.
+/// Logits of every token are the largest value by far, and nothing that lives at other levels can fill their slot.
 #[test]
 fn plan_with_slots_far_over_their_bound_names_the_level_and_the_values() {
-    let emitted = |stage: &str| with_synth(&["compile", "--emit", stage]).fine().out;
+    let dir = TempDir::new();
+    let weights = dir.file("m.safetensors");
+    let (layers, heads, head_size, ffn, vocab) = (2, 2, 8, 64, 300);
+    let (rank_w, rank_a, rank_v, rank_g) = (8, 24, 40, 8);
+    let shape = Shape { layers, heads, head_size, ffn, vocab, rank_w, rank_a, rank_v, rank_g };
+    write_model(&weights, &shape, 1, &Format::converted(DType::F32)).expect("written");
+    let every_row = ["compile", "--weights", text(&weights), "--tokens", "32", "--rows", "32"];
+    let emitted = |stage: &str| graphc(&[&every_row[..], &["--emit", stage]].concat()).fine().out;
     let parsed = |stage: &str| -> serde_json::Value {
-        let ran = with_synth(&["compile", "--format", "json", "--emit", stage]).fine();
+        let ran = graphc(&[&every_row[..], &["--format", "json", "--emit", stage]].concat()).fine();
         serde_json::from_str(&ran.out).expect("JSON")
     };
     let summary = parsed("summary");
