@@ -8,9 +8,11 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use graphc::base::dtype::DType;
 use graphc::checkpoint::Checkpoint;
 use graphc::sources;
 use program::{Ran, devices, graphc, graphc_with, synth, text};
+use support::models::{Format, Shape, write_model};
 use support::{TempDir, cases, open, reference, skip, values};
 
 /// A graph of few ops for the committed random model; tests break it in one place each.
@@ -246,6 +248,40 @@ fn summary_counts_what_a_step_costs() {
     assert!(number("transitions") > number("barriers"), "barriers hold several transitions: {json}");
     assert!(number("barriers") <= number("levels") + 1 && number("levels") == number("longest_chain"), "{json}");
     assert!(number("slot_bytes") >= number("lower_bound_bytes") && number("lower_bound_bytes") > 0, "{json}");
+}
+
+/// Logits of every token are the largest value by far, and nothing that lives at other levels can fill their slot.
+#[test]
+fn plan_with_slots_far_over_their_bound_names_the_level_and_the_values() {
+    let dir = TempDir::new();
+    let weights = dir.file("m.safetensors");
+    let (layers, heads, head_size, ffn, vocab) = (2, 2, 8, 64, 300);
+    let (rank_w, rank_a, rank_v, rank_g) = (8, 24, 40, 8);
+    let shape = Shape { layers, heads, head_size, ffn, vocab, rank_w, rank_a, rank_v, rank_g };
+    write_model(&weights, &shape, 1, &Format::converted(DType::F32)).expect("written");
+    let every_row = ["compile", "--weights", text(&weights), "--tokens", "32", "--rows", "32"];
+    let emitted = |stage: &str| graphc(&[&every_row[..], &["--emit", stage]].concat()).fine().out;
+    let parsed = |stage: &str| -> serde_json::Value {
+        let ran = graphc(&[&every_row[..], &["--format", "json", "--emit", stage]].concat()).fine();
+        serde_json::from_str(&ran.out).expect("JSON")
+    };
+    let summary = parsed("summary");
+    let number = |name: &str| summary[name].as_u64().expect("a number");
+    let (bytes, bound) = (number("slot_bytes"), number("lower_bound_bytes"));
+    assert!(bytes * 10 > bound * 11, "{bytes} bytes, at least {bound}");
+    for stage in ["plan", "memory"] {
+        let gaps = parsed(stage)["gaps"].as_array().expect("gaps").clone();
+        let free: u64 = gaps.iter().map(|gap| gap["free_bytes"].as_u64().expect("bytes")).sum();
+        assert_eq!(free, bytes - bound, "{stage}: all of the difference is accounted for");
+        let text = emitted(stage);
+        assert!(text.contains(&format!("the bound is what lives at level {};", gaps[0]["level"])), "{stage}: {text}");
+        for gap in gaps {
+            let value = gap["value"].as_str().expect("a value");
+            assert!(text.contains(&format!("are there for `{value}` in levels")), "{stage} names `{value}`: {text}");
+        }
+    }
+    let usual = with_synth(&["compile", "--tokens", "32", "--emit", "plan"]).fine().out;
+    assert!(!usual.contains("the bound is what lives"), "{usual}");
 }
 
 #[test]

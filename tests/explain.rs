@@ -156,6 +156,12 @@ fn a_transition_is_named_in_three_ways() {
 }
 
 #[test]
+fn nothing_forces_the_first_level() {
+    let printed = graphc(&["explain", "level 0", "--weights", text(&synth())]).fine().out;
+    assert!(printed.contains("level 0 is the first: copy upload inputs needs no command before it"), "{printed}");
+}
+
+#[test]
 fn what_is_not_there_is_answered_by_what_is() {
     let plan = plan(1);
     let said = |what: &str| explain(&plan, what).expect_err("not there").to_string();

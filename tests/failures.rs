@@ -249,9 +249,9 @@ fn flags_that_would_do_nothing_are_refused_by_name() {
     ];
     let flags = "`--weights`, `--graphs`, `--shaders`, `--keep`, `--batch-invariant`, `--tokens`, `--sequences`, \
                  `--rows`, `--target`, `--output`";
-    let message = format!("a plan file is printed as it is: {flags} would change nothing, they take a graph");
+    let message = format!("a plan file is printed as it is: {flags} would change nothing without a graph");
     graphc(&[&["compile", text(&plan)][..], &all].concat()).fails(2, &[&message]);
-    let message = "a plan file is printed as it is: `--rows` would change nothing, they take a graph";
+    let message = "a plan file is printed as it is: `--rows` would change nothing without a graph";
     graphc(&["compile", text(&plan), "--rows", "1"]).fails(2, &[message]);
 }
 

@@ -16,7 +16,8 @@ use graphc::inspect::verify::masks::{Event, Model};
 use graphc::inspect::verify::mutate::{Kind, sorts, transitions};
 use graphc::inspect::verify::{Trial, sightings, try_mutants};
 use graphc::plan::Plan;
-use graphc::plan::command::Transition;
+use graphc::plan::command::{Level, Transition};
+use graphc::plan::file;
 use graphc::plan::reasons::Hazard;
 use graphc::plan::usage::Usage;
 use program::{graphc, graphc_with};
@@ -87,6 +88,21 @@ fn a_plan_file_is_verified_and_a_broken_one_is_refused() {
     std::fs::write(&broken, text.replacen(r#"from: "MAP_WRITE""#, r#"from: "COPY_SRC""#, 1)).expect("written");
     graphc_with(&["verify", program::text(&broken)], &none).fails(1, &["broken.plan", "P4 at level 0"]);
     graphc_with(&["verify", program::text(&sound), "--tokens", "2"], &none).fails(2, &["`--tokens`", "need a graph"]);
+}
+
+/// The checker takes the plan's word for its longest chain.
+#[test]
+fn a_level_that_nothing_needs_is_found() {
+    let dir = TempDir::new();
+    let path = dir.file("longer.ron");
+    graphc(&["compile", "-o", program::text(&path)]).fine();
+    let mut longer = file::from_text(&std::fs::read_to_string(&path).expect("written")).expect("a plan");
+    longer.plan.levels.push(Level { barrier: Vec::new(), commands: Vec::new() });
+    longer.plan.longest_chain += 1;
+    std::fs::write(&path, file::to_text(&longer.plan, &longer.model)).expect("written");
+    let ran = graphc_with(&["verify", program::text(&path)], &[("VK_ICD_FILENAMES", "/nonexistent")]);
+    let failure = "T=1 plan: expected the 127 levels of its longest chain of commands, found 128";
+    ran.fails_with_result(1, "128 levels, the longest chain has 127", &[failure]);
 }
 
 fn tried(plan: &Plan) -> Trial {

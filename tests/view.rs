@@ -218,6 +218,27 @@ fn graphviz_draws_it_whatever_the_labels_are() {
     }
 }
 
+#[test]
+fn graphviz_draws_hundreds_of_levels_within_a_minute() {
+    let mut plan = plan();
+    // Again and again the levels of the plan, without what the host does at either end.
+    let layers = plan.levels[2..plan.levels.len() - 1].to_vec();
+    while plan.levels.len() < 300 {
+        let end = plan.levels.len() - 1;
+        plan.levels.splice(end..end, layers.iter().cloned());
+    }
+    let dir = TempDir::new();
+    let path = dir.file("deep.dot");
+    std::fs::write(&path, dot::plan(&plan)).expect("a file is written");
+    let Some(drawn) = run("dot", &["-Tsvg", text(&path)]) else { return skip("Graphviz is not installed") };
+    let err = String::from_utf8_lossy(&drawn.stderr);
+    assert!(drawn.status.success() && err.is_empty(), "{err}");
+    let svg = String::from_utf8(drawn.stdout).expect("UTF-8");
+    for number in 0..plan.levels.len() {
+        assert!(svg.contains(&format!(">level {number}</text>")), "level {number} has its heading");
+    }
+}
+
 /// The page as Chromium has it after its script has run, and what went to its console; nothing if there is none.
 fn browse(page: &Path, hash: &str, profile: &Path) -> Option<(String, Vec<String>)> {
     let url = format!("file://{}{hash}", text(page));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use crate::base::limits::Limits;
 use crate::base::raw::Reader;
@@ -15,7 +16,7 @@ use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::inspect::{dot, view};
 use crate::plan::file::{self, PlanFile};
-use crate::plan::{CheckedPlan, print};
+use crate::plan::{CheckedPlan, Gap, Plan, print};
 use crate::{graph, model, schedule, sources};
 
 /// What a plan is made for.
@@ -87,7 +88,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         idle.extend(args.output.is_some().then_some("`--output`"));
         if !idle.is_empty() {
             let flags = idle.join(", ");
-            let message = format!("a plan file is printed as it is: {flags} would change nothing, they take a graph");
+            let message = format!("a plan file is printed as it is: {flags} would change nothing without a graph");
             return Err(Failure::Environment(message));
         }
         return print_plan(plan, emit, args.format);
@@ -145,7 +146,7 @@ pub(super) fn plan(model: &ModelArgs, args: &PlanArgs) -> Result<CheckedPlan, Fa
     match idle.is_empty() {
         true => verified(file),
         false => Err(Failure::Environment(format!(
-            "a plan file is taken as it is: {idle} would change nothing, they take a graph"
+            "a plan file is taken as it is: {idle} would change nothing without a graph"
         ))),
     }
 }
@@ -223,6 +224,14 @@ fn stage(compiled: &Compiled, emit: Emit, format: StageFormat, fingerprint: &str
     }
 }
 
+/// A plan, and what makes its slots larger than their lower bound.
+#[derive(Serialize)]
+struct WithGaps<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    gaps: Vec<Gap>,
+}
+
 /// What a plan alone can show; `fingerprint` is that of its weights.
 fn plan_text(plan: &CheckedPlan, emit: Emit, format: StageFormat, fingerprint: &str) -> Option<String> {
     let is_json = format == StageFormat::Json;
@@ -230,14 +239,17 @@ fn plan_text(plan: &CheckedPlan, emit: Emit, format: StageFormat, fingerprint: &
         Emit::Graph | Emit::Model | Emit::Schedule => return None,
         Emit::Plan => match format {
             StageFormat::Text => print::plan(plan),
-            StageFormat::Json => json(&**plan),
+            StageFormat::Json => json(&WithGaps { plan, gaps: plan.gaps() }),
             StageFormat::Ron => file::to_text(plan, fingerprint),
             StageFormat::Dot => dot::plan(plan),
             StageFormat::Html => view::html(plan),
         },
         Emit::Barriers if is_json => json(&plan.barriers().collect::<Vec<_>>()),
         Emit::Barriers => print::barriers(plan),
-        Emit::Memory if is_json => json(&serde_json::json!({ "buffers": plan.buffers, "values": plan.values })),
+        Emit::Memory if is_json => json(&serde_json::json!({
+            "buffers": plan.buffers, "values": plan.values, "gaps": plan.gaps(),
+            "slot_bytes": plan.summary().slot_bytes, "lower_bound_bytes": plan.summary().lower_bound_bytes,
+        })),
         Emit::Memory => print::memory(plan),
         Emit::Summary if is_json => json(&plan.summary()),
         Emit::Summary => print::summary(plan),
@@ -248,7 +260,7 @@ fn plan_text(plan: &CheckedPlan, emit: Emit, format: StageFormat, fingerprint: &
     })
 }
 
-pub(super) fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("stages hold nothing that JSON cannot") + "\n"
 }
 

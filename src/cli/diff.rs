@@ -81,7 +81,7 @@ impl DiffArgs {
         match idle.is_empty() {
             true => Ok(()),
             false => Err(Failure::Environment(format!(
-                "plan files are taken as they are: {idle} would change nothing, they take a graph"
+                "plan files are taken as they are: {idle} would change nothing without a graph"
             ))),
         }
     }

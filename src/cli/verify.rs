@@ -15,6 +15,7 @@ use crate::compile::{Compiler, open_plan};
 use crate::exec::hal::{HalOptions, VulkanExecutor};
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::exec::{ExecError, Executor, PlanId, Session, Weights};
+use crate::inspect::oracle;
 use crate::inspect::verify::layer::{self, Mismatch};
 use crate::inspect::verify::masks::{Event, Model};
 use crate::inspect::verify::{self, Trace, Trial};
@@ -63,7 +64,7 @@ struct Report {
     graph: String,
     shape: StepShape,
     levels: u64,
-    /// A bound on the number of levels from below.
+    /// A bound on the number of levels from below, computed from the commands, whatever the plan says of it.
     longest_chain: u64,
     barriers: u64,
     transitions: u64,
@@ -155,6 +156,7 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     let pairs = verify::unordered_pairs(&plans);
     report.unordered = pairs.len();
     report.failures.extend(pairs);
+    report.failures.extend(verify::needless_levels(&plans));
     let noticed = run_steps(&args, &subject, &devices, &model, &trial, &mut report)?;
     if args.list {
         report.list = Some(list(plan, &trial, noticed.as_deref()));
@@ -262,7 +264,7 @@ fn report(plan: &Plan, trial: &Trial, notes: Vec<String>) -> Report {
         graph: summary.graph,
         shape: summary.shape,
         levels: summary.levels,
-        longest_chain: summary.longest_chain,
+        longest_chain: oracle::longest_chain(plan) as u64,
         barriers: summary.barriers,
         transitions: summary.transitions,
         sampled: trial.sampled,

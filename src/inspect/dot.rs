@@ -1,6 +1,6 @@
 //! A plan as a graph for Graphviz.
 //!
-//! Gets a plan, returns text in the DOT language: a cluster a level, a box a command, and an edge for each transition
+//! Gets a plan, returns text in the DOT language: a cluster or column a level, a box a command, and an edge for each transition
 //! from who used its buffer before to who uses it next, coloured by the hazard between them. What holds then: equal
 //! plans give equal texts, and whatever stands in a label stays inside its quotes. Never lays anything out.
 
@@ -9,6 +9,10 @@ use std::fmt::Write;
 use crate::plan::Plan;
 use crate::plan::command::{BufferKind, Command, Copy, Transition};
 use crate::plan::reasons::{Hazard, Party, Reason, Reasons};
+
+/// The most levels that are drawn as boxes around their commands. Of more, Graphviz lays out such boxes for minutes, but
+/// columns with a heading in seconds.
+const MOST_BOXES: usize = 200;
 
 /// The plan in the DOT language.
 pub fn plan(plan: &Plan) -> String {
@@ -28,8 +32,10 @@ pub fn plan(plan: &Plan) -> String {
         summary.transitions
     );
     let _ = writeln!(out, "digraph {} {{", quoted(&plan.graph));
-    let _ =
-        writeln!(out, "  graph [rankdir=LR, newrank=true, labelloc=t, label={}, fontname=\"sans\"];", quoted(&title));
+    let is_deep = plan.levels.len() > MOST_BOXES;
+    let effort = if is_deep { "nslimit=1, nslimit1=1, " } else { "" };
+    let title = quoted(&title);
+    let _ = writeln!(out, "  graph [rankdir=LR, newrank=true, {effort}labelloc=t, label={title}, fontname=\"sans\"];");
     out.push_str("  node [shape=box, style=filled, fillcolor=white, fontname=\"sans\", fontsize=10];\n");
     out.push_str("  edge [fontname=\"sans\", fontsize=8];\n");
     // Twice, so that no edge has to lead back across the whole plan.
@@ -38,15 +44,23 @@ pub fn plan(plan: &Plan) -> String {
     }
     legend(&mut out);
     for (number, level) in plan.levels.iter().enumerate() {
-        let _ = writeln!(out, "  subgraph cluster_{number} {{");
-        let _ = writeln!(out, "    label=\"level {number}\"; style=filled; color=\"#f2f2f2\"; fontsize=10;");
+        if is_deep {
+            let _ = writeln!(out, "  subgraph level_{number} {{\n    rank=same;");
+            let _ = writeln!(out, "    l{number} [shape=plaintext, style=\"\", label=\"level {number}\"];");
+        } else {
+            let _ = writeln!(out, "  subgraph cluster_{number} {{");
+            let _ = writeln!(out, "    label=\"level {number}\"; style=filled; color=\"#f2f2f2\"; fontsize=10;");
+        }
         for (index, command) in level.commands.iter().enumerate() {
             box_of(&mut out, plan, (number, index), command);
         }
         out.push_str("  }\n");
-        if number + 1 < plan.levels.len() && !level.commands.is_empty() {
-            // Levels stand in their order, also where no transition leads from one to the next.
-            let _ = writeln!(out, "  c{number}_0 -> c{}_0 [style=invis, weight=10];", number + 1);
+        // Levels stand in their order, also where no transition leads from one to the next.
+        let next = number + 1;
+        if next < plan.levels.len() && is_deep {
+            let _ = writeln!(out, "  l{number} -> l{next} [style=invis, weight=10];");
+        } else if next < plan.levels.len() && !level.commands.is_empty() {
+            let _ = writeln!(out, "  c{number}_0 -> c{next}_0 [style=invis, weight=10];");
         }
     }
     let reasons = Reasons::new(plan);

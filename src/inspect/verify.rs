@@ -11,7 +11,7 @@ pub mod mutate;
 
 use crate::base::role::{InputRole, OutputRole};
 use crate::exec::{ExecError, Inputs, PlanId, Session, Ticket};
-use crate::inspect::oracle::{unordered, unordered_between};
+use crate::inspect::oracle::{longest_chain, unordered, unordered_between};
 use crate::inspect::verify::layer::Sighting;
 use crate::inspect::verify::masks::Model;
 use crate::inspect::verify::mutate::{Verdict, judge, mutants, sorts, transitions};
@@ -81,6 +81,18 @@ pub fn unordered_pairs(plans: &[&Plan]) -> Vec<String> {
         }
     }
     found
+}
+
+/// Plans that have other than as many levels as the longest chain of their commands, in words. Whatever a plan says of
+/// that chain itself: it may come from a file.
+pub fn needless_levels(plans: &[&Plan]) -> Vec<String> {
+    let wrong =
+        plans.iter().map(|plan| (plan, longest_chain(plan))).filter(|(plan, least)| plan.levels.len() != *least);
+    let words = |(plan, least): (&&Plan, usize)| {
+        let found = plan.levels.len();
+        format!("{} plan: expected the {least} levels of its longest chain of commands, found {found}", tokens(plan))
+    };
+    wrong.map(words).collect()
 }
 
 fn tokens(plan: &Plan) -> String {

@@ -14,10 +14,11 @@ use crate::plan::{Plan, Summary};
 /// One line of numbers for the head of a listing.
 fn headline(plan: &Plan, summary: &Summary) -> String {
     let shape = plan.shape;
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (unit, unit_bytes) = if summary.slot_bytes < 1 << 20 { ("KiB", 1 << 10) } else { ("MiB", 1 << 20) };
+    let in_units = |bytes: u64| bytes as f64 / f64::from(unit_bytes);
     format!(
-        "plan {}  T={} S={} R={} B={}  | {} dispatches  {} levels  {} barriers  {} transitions  | slots {:.2} MiB \
-         (lower bound {:.2})",
+        "plan {}  T={} S={} R={} B={}  | {} dispatches  {} levels (at least {})  {} barriers  {} transitions  \
+         | slots {:.2} {unit} (lower bound {:.2})",
         plan.graph,
         shape.tokens,
         shape.sequences,
@@ -25,16 +26,41 @@ fn headline(plan: &Plan, summary: &Summary) -> String {
         shape.capacity,
         summary.dispatches,
         summary.levels,
+        summary.longest_chain,
         summary.barriers,
         summary.transitions,
-        mebibytes(summary.slot_bytes),
-        mebibytes(summary.lower_bound_bytes),
+        in_units(summary.slot_bytes),
+        in_units(summary.lower_bound_bytes),
     )
 }
 
-/// The whole plan.
+/// What makes the slots larger than their lower bound: the level that makes the bound, and the values that need more
+/// elsewhere. Nothing where there is no difference.
+fn gaps(plan: &Plan, summary: &Summary) -> String {
+    let mut out = String::new();
+    let gaps = plan.gaps();
+    if let Some(gap) = gaps.first() {
+        let over = (summary.slot_bytes as f64 / summary.lower_bound_bytes as f64 - 1.0) * 100.0;
+        let _ = writeln!(out, "the bound is what lives at level {}; the slots have {over:.1} % more:", gap.level);
+    }
+    for gap in &gaps {
+        let (label, (first, last)) = (&plan.buffers[gap.buffer].label, gap.levels);
+        let _ = writeln!(
+            out,
+            "  {label}: {} bytes are free there, and are there for `{}` in levels {first}..={last}",
+            gap.free_bytes, gap.value
+        );
+    }
+    out
+}
+
+/// The whole plan. Slots of more than a tenth over their lower bound are not usual, so it says what makes them so.
 pub fn plan(plan: &Plan) -> String {
-    let mut out = headline(plan, &plan.summary()) + "\n";
+    let summary = plan.summary();
+    let mut out = headline(plan, &summary) + "\n";
+    if u128::from(summary.slot_bytes) * 10 > u128::from(summary.lower_bound_bytes) * 11 {
+        out += &gaps(plan, &summary);
+    }
     let listing = Listing::new(plan);
     for (number, level) in plan.levels.iter().enumerate() {
         listing.barrier(&mut out, number);
@@ -173,19 +199,7 @@ pub fn memory(plan: &Plan) -> String {
         summary.slots,
         summary.lower_bound_bytes
     );
-    let gaps = plan.gaps();
-    if let Some(gap) = gaps.first() {
-        let over = (summary.slot_bytes as f64 / summary.lower_bound_bytes as f64 - 1.0) * 100.0;
-        let _ = writeln!(out, "the bound is what lives at level {}; the slots have {over:.1} % more:", gap.level);
-    }
-    for gap in &gaps {
-        let (label, (first, last)) = (&plan.buffers[gap.buffer].label, gap.levels);
-        let _ = writeln!(
-            out,
-            "  {label}: {} bytes are free there, and are there for `{}` in levels {first}..={last}",
-            gap.free_bytes, gap.value
-        );
-    }
+    out += &gaps(plan, &summary);
     let index = PlanIndex::new(plan);
     for (id, buffer) in plan.buffers.iter() {
         let kind = match buffer.kind {

@@ -255,6 +255,9 @@ fn chain(out: &mut String, chain: &[Link]) {
     let level = last.command.level;
     let called = called(&last.command);
     out.push('\n');
+    if level == 0 {
+        return wrapped(out, 0, &format!("level 0 is the first: {called} needs no command before it"));
+    }
     if chain.len() as u32 == level + 1 {
         let words = format!("level {level} cannot come earlier: {count} in a row lead to {called}, each needs the one");
         wrapped(out, 0, &(words + " before"));
