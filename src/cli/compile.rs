@@ -10,7 +10,7 @@ use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::input::{self, Input};
 use crate::cli::{Failure, ModelArgs, files, plans, print_result, rendered};
-use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_plan};
+use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_file};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::inspect::{dot, view};
@@ -194,7 +194,7 @@ pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'stat
 
 /// The plan of a file, of which all that a plan promises holds.
 pub(super) fn verified(file: PlanFile) -> Result<CheckedPlan, Failure> {
-    verify_plan(file.plan).map_err(|error| match error {
+    verify_file(file).map_err(|error| match error {
         PlanFileError::Refused(errors) => Failure::from(CompileError::Refused(errors)),
         other => Failure::Diagnostics(format!("error: {other}\n")),
     })
