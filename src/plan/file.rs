@@ -28,8 +28,8 @@ pub struct PlanFile {
     pub plan: Plan,
 }
 
-/// A name for a plan and the weights it is for: the first 64 bits of a SHA-256 over all that a file holds of both, not over
-/// its layout and comments. It shows accidents; who means to change a file can write the digest that goes with it.
+/// A name for a plan and the weights it is for: the first 64 bits of a SHA-256 over all that a file holds of both, not
+/// over its layout and comments. It shows accidents; who means to change a file can write the digest that goes with it.
 pub fn digest(plan: &Plan, model: &str) -> String {
     let body = ron::to_string(&(model, plan)).expect("plans hold nothing that RON cannot");
     Sha256::digest(body).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
