@@ -244,6 +244,11 @@ fn a_changed_file_is_refused_by_the_promise_it_breaks() {
     refused_after("Dispatch(", "offset_bytes: 0", "offset_bytes: 2", "P2 at level 1, `emb`: ");
     refused_after("Dispatch(", "workgroups: (4, 1, 1)", "workgroups: (0, 1, 1)", "P9 at level 1, `emb`: ");
     refused_after("Dispatch(", "workgroups: (4, 1, 1)", "workgroups: (2, 1, 1)", "it was changed after it was made: ");
+    // Whoever reads it says so as well, and which file it is.
+    let text = path.display().to_string();
+    graphc(&["compile", &text]).fails(1, &["a.plan`: it was changed after it was made: "]);
+    graphc(&["explain", &text, "b1"]).fails(1, &["a.plan`: it was changed after it was made: "]);
+    graphc(&["diff", &text, &text]).fails(1, &["a.plan`: it was changed after it was made: "]);
     refused("runtime_checks: true", "runtime_checks: false", "P2 at kernel `embed.f16`: expected `runtime_checks`");
 }
 
