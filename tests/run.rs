@@ -148,7 +148,7 @@ fn states_that_do_not_fit_are_refused() {
     run(&["--prompt", "x", "--state-in", text(&file)]).fails(1, &["is no state of this model: it is no usable", &cut]);
     std::fs::write(&file, "no state").expect("written");
     run(&["--prompt", "x", "--state-in", text(&file)])
-        .fails(1, &["it is no usable safetensors file: it has no header"]);
+        .fails(1, &["it is no usable safetensors file: its first 8 bytes, the header"]);
     let out = run(&["--prompt", "x", "-n", "0", "--state-out", text(&dir.file("none/state"))]);
     out.fails(2, &["cannot write `", "No such file"]);
 }
