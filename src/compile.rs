@@ -15,6 +15,7 @@ use crate::kernel::{self, KernelLib, reflect};
 use crate::model::{self, Model, Request};
 use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
+use crate::plan::file::{PlanFile, digest, from_text};
 use crate::plan::usage::Usage;
 use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
@@ -204,6 +205,13 @@ pub enum PlanFileError {
         /// Fingerprint of the weights at hand.
         found: String,
     },
+    /// It is not as it was made, in a way that breaks no promise of plans.
+    Changed {
+        /// Digest of what it was made with.
+        expected: String,
+        /// Digest of what it holds.
+        found: String,
+    },
     /// Its plan breaks promises.
     Refused(Vec<CheckError>),
     /// A kernel's text is not what the plan says of it, or would run unguarded.
@@ -224,6 +232,9 @@ impl fmt::Display for PlanFileError {
             Self::OtherModel { expected, found } => {
                 write!(f, "it was made for the weights {expected}, these are {found}")
             }
+            Self::Changed { expected, found } => {
+                write!(f, "it was changed after it was made: it promises contents of digest {expected}, found {found}")
+            }
             Self::Refused(errors) => {
                 f.write_str("its plan was refused")?;
                 errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
@@ -241,11 +252,22 @@ impl std::error::Error for PlanFileError {}
 /// # Errors
 /// If any of that does not hold.
 pub fn open_plan(text: &str, fingerprint: &str) -> Result<CheckedPlan, PlanFileError> {
-    let file = crate::plan::file::from_text(text).map_err(PlanFileError::Format)?;
+    let file = from_text(text).map_err(PlanFileError::Format)?;
     if file.model != fingerprint {
         return Err(PlanFileError::OtherModel { expected: file.model, found: fingerprint.to_owned() });
     }
-    verify_plan(file.plan)
+    verify_file(file)
+}
+
+/// Verifies the plan of a file, whatever weights it is for: what [`verify_plan`] does, and that the file is as it was
+/// made. Broken promises come first, since they say more.
+///
+/// # Errors
+/// If any of that does not hold.
+pub fn verify_file(file: PlanFile) -> Result<CheckedPlan, PlanFileError> {
+    let (expected, found) = (file.digest, digest(&file.plan, &file.model));
+    let plan = verify_plan(file.plan)?;
+    if expected == found { Ok(plan) } else { Err(PlanFileError::Changed { expected, found }) }
 }
 
 /// Verifies a plan that comes from outside the program: its promises, that every kernel's text does what the plan says

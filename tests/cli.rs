@@ -86,6 +86,7 @@ fn wrong_flags_end_with_2_and_say_what_is_expected() {
     for (args, message) in [
         (&["run", "--temperatur", "1"][..], "a similar argument exists: '--temperature'"),
         (&["run", "--temperature", "-1"], "expected a number of 0 or more"),
+        (&["run", "-n", "-1"], "invalid value '-1' for '-n <N>'"),
         (&["run", "--top-p", "2"], "expected a number from 0 to 1"),
         (&["run", "--prompt", "x", "--tokens", "1"], "cannot be used with '--tokens"),
         (&["run", "--prompt", "x", "--all-positions"], "--logits <FILE>"),

@@ -388,6 +388,12 @@ fn checkpoints_that_do_not_fit_read_as_kept() {
     keep("misshapen_weight", &dir, CHECK);
     std::fs::write(dir.file("model.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).expect("written");
     keep("truncated_checkpoint", &dir, CHECK);
+    let header = br#"{"table":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,4]}}"#;
+    let lying = [&(header.len() as u64).to_le_bytes(), &header[..], &[0; 4]].concat();
+    std::fs::write(dir.file("model.safetensors"), lying).expect("written");
+    keep("lying_checkpoint", &dir, CHECK);
+    std::fs::write(dir.file("model.safetensors"), (1u64 << 60).to_le_bytes()).expect("written");
+    keep("header_beyond_all_sizes", &dir, CHECK);
 }
 
 #[test]
@@ -418,6 +424,54 @@ fn refusals_of_the_command_line_read_as_kept() {
     keep("bad_limits", &dir, &format!("{COMPILE} --target bad.ron"));
     change(&dir, TINY, "ForEach(", "Let(\"old\", \"state.sum\"),\n        ForEach(");
     keep("lint_of_compile", &dir, COMPILE);
+}
+
+const RUN_MODEL: &str = "run --graphs graphs --shaders shaders --weights model.safetensors";
+
+/// Prompts with a mistake each, but for the first.
+const WRONG_PROMPTS: &str = r#"{"tokens": [1, 5]}
+{"tokens": [1], "promt": "é"}
+{"tokens": [1], "prompt": "x"}
+ {"n": 3}
+{"tokens": [6, 1, 7]}
+{"tokens": []}
+
+{"tokens": [1], "n": -1}
+{"tokens": [1], "n": 1, "n": 2}
+{"tokens": "1"}
+{"tokens": [1]
+[1, 2]
+"#;
+
+#[test]
+fn prompts_that_cannot_be_run_read_as_kept() {
+    let dir = folder();
+    keep("tokens_out_of_range", &dir, &format!("{RUN_MODEL} --tokens 1,6,5,4000000000 --stop-token 6"));
+    write(&dir.file("prompts.jsonl"), WRONG_PROMPTS);
+    keep("wrong_prompts", &dir, &format!("{RUN_MODEL} --prompts prompts.jsonl"));
+    write(&dir.file("nothing.txt"), "");
+    keep("empty_prompt", &dir, &format!("{RUN_MODEL} --prompt-file nothing.txt"));
+}
+
+#[test]
+fn plans_that_cannot_be_run_read_as_kept() {
+    let dir = folder();
+    let ran = run(&dir, &format!("{COMPILE} -o a.plan").split(' ').collect::<Vec<_>>());
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let plan = std::fs::read_to_string(dir.file("a.plan")).expect("a plan");
+    let command = "run a.plan --weights model.safetensors --tokens 1";
+    let changed = |name: &str, from: &str, to: &str| {
+        assert!(plan.contains(from), "`{from}` is in the file");
+        write(&dir.file("a.plan"), &plan.replacen(from, to, 1));
+        keep(name, &dir, command);
+    };
+    changed("plan_of_another_version", &format!("version: {},", graphc::plan::PLAN_VERSION), "version: 77,");
+    changed("plan_with_a_misspelt_field", "tokens: 1,", "tokns: 1,");
+    changed("plan_with_a_wrong_transition", "from: \"MAP_WRITE\"", "from: \"COPY_SRC\"");
+    write(&dir.file("a.plan"), &plan[..100]);
+    keep("plan_cut_short", &dir, command);
+    write(&dir.file("a.plan"), &plan);
+    keep("plan_of_other_weights", &dir, "run a.plan --tokens 1");
 }
 
 const RUN: &str =

@@ -265,5 +265,5 @@ fn wrong_questions_and_wrong_plans_are_refused() {
     graphc(&["explain", file, "b1", "--keep", "layer0.wkv"]).fails(2, &["`--keep` would change nothing"]);
     let broken = std::fs::read_to_string(file).expect("just written").replacen("MAP_WRITE", "COPY_SRC", 1);
     std::fs::write(file, broken).expect("written");
-    graphc(&["explain", file, "b1"]).fails(1, &["the plan was refused", "P10"]);
+    graphc(&["explain", file, "b1"]).fails(1, &["`: its plan was refused", "P10"]);
 }

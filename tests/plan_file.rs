@@ -49,8 +49,8 @@ fn only_graphs_that_are_there_are_built_in() {
 fn other_versions_models_and_files_are_refused() {
     let (plan, fingerprint) = plan();
     let text = to_text(&plan, &fingerprint);
-    let version = refusal(&text, &fingerprint, "version: 2,", "version: 7,");
-    assert_eq!(version, "it is no plan of this program: it has plan version 7, this program reads version 2");
+    let version = refusal(&text, &fingerprint, "version: 3,", "version: 7,");
+    assert_eq!(version, "it is no plan of this program: it has plan version 7, this program reads version 3");
     let model = open_plan(&text, "0123456789abcdef").expect_err("another model").to_string();
     assert_eq!(model, format!("it was made for the weights {fingerprint}, these are 0123456789abcdef"));
     let cut = open_plan(&text[..text.len() / 2], &fingerprint).expect_err("half a file").to_string();
@@ -80,6 +80,33 @@ fn a_changed_byte_that_matters_breaks_a_promise_by_name() {
     let subgroups = changed("needs_subgroups: false", "needs_subgroups: true");
     assert!(subgroups.ends_with("the plan says subgroups true, the text has false"), "{subgroups}");
     assert!(changed("reads: true", "reads: false").contains("P1 at kernel `embed.f16`: the plan says bindings"));
+}
+
+#[test]
+fn what_no_check_can_know_is_refused_by_the_digest() {
+    let (plan, fingerprint) = plan();
+    let text = to_text(&plan, &fingerprint);
+    let file = from_text(&text).expect("parses");
+    let changes = [
+        // Half of an op's rows are never computed.
+        ("workgroups: (4, 1, 1)", "workgroups: (3, 1, 1)"),
+        // Another formula.
+        ("map_result(graphc_index, graphc_value)", "map_result(graphc_index, -graphc_value)"),
+        ("max_workgroups_per_dimension: ", "max_workgroups_per_dimension: 1"),
+        (r#"label: "layer0.ln1""#, r#"label: "layer0.ln2""#),
+    ];
+    for (from, to) in changes {
+        let expected = "it was changed after it was made: it promises contents of digest ";
+        let refusal = refusal(&text, &fingerprint, from, to);
+        assert!(refusal.starts_with(&format!("{expected}{}, found ", file.digest)), "{from}: {refusal}");
+    }
+    // Other weights of the same layout.
+    let other = text.replacen(&fingerprint, "0123456789abcdef", 1);
+    let error = open_plan(&other, "0123456789abcdef").expect_err("made for others").to_string();
+    assert!(error.starts_with("it was changed after it was made"), "{error}");
+    // What is no data may change.
+    let spaced = text.replacen("(\n", "( // so that it can be read\n\n", 1);
+    assert_eq!(open_plan(&spaced, &fingerprint).expect("the same plan"), plan);
 }
 
 #[test]

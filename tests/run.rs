@@ -89,10 +89,15 @@ fn files_of_prompts_that_cannot_be_run_are_refused() {
         "{\"n\": 1}\n{\"tokens\": [256]}",
         &[],
         1,
-        &["line 1: expected either", "line 2: token 256 (number 0, from 0)"],
+        &["prompts:1:1", "expected either", "prompts:2:1", "token 256 (number 0, from 0)"],
     );
     let model = synth();
-    refused("words", &["--weights", text(&model)], 1, &["line 1: the model has 322 tokens and no known tokenizer"]);
+    refused(
+        "words",
+        &["--weights", text(&model)],
+        1,
+        &["prompts:1:1", "the model has 322 tokens and no known tokenizer"],
+    );
     refused("words", &["--prompt", "more words"], 2, &["cannot be used with"]);
     run(&["--prompt", "x", "--sequences", "2"]).fails(2, &["cannot be used with"]);
     run(&["--prompts", text(&dir.file("none"))]).fails(2, &["none`", "No such file"]);
@@ -139,9 +144,11 @@ fn states_that_do_not_fit_are_refused() {
     refused.fails(1, &["state` is no state of this model: its model is `", "`, expected `"]);
     let whole = std::fs::read(&file).expect("written");
     std::fs::write(&file, &whole[..whole.len() / 2]).expect("written");
-    run(&["--prompt", "x", "--state-in", text(&file)]).fails(1, &["is no state of this model"]);
+    let cut = format!("bytes than the file's {}: truncated, or something was appended", whole.len() / 2);
+    run(&["--prompt", "x", "--state-in", text(&file)]).fails(1, &["is no state of this model: it is no usable", &cut]);
     std::fs::write(&file, "no state").expect("written");
-    run(&["--prompt", "x", "--state-in", text(&file)]).fails(1, &["it is no safetensors file"]);
+    run(&["--prompt", "x", "--state-in", text(&file)])
+        .fails(1, &["it is no usable safetensors file: its first 8 bytes, the header"]);
     let out = run(&["--prompt", "x", "-n", "0", "--state-out", text(&dir.file("none/state"))]);
     out.fails(2, &["cannot write `", "No such file"]);
 }

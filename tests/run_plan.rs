@@ -10,6 +10,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use graphc::plan::file::{PlanFile, from_text, to_text};
 use program::{Ran, devices, graphc, synth, text};
 use support::{TempDir, skip};
 
@@ -242,6 +243,12 @@ fn a_changed_file_is_refused_by_the_promise_it_breaks() {
     refused("size_bytes: 2048", "size_bytes: 2044", "P1 at buffers: `buf0 weights.small`: expected 2044 bytes");
     refused_after("Dispatch(", "offset_bytes: 0", "offset_bytes: 2", "P2 at level 1, `emb`: ");
     refused_after("Dispatch(", "workgroups: (4, 1, 1)", "workgroups: (0, 1, 1)", "P9 at level 1, `emb`: ");
+    refused_after("Dispatch(", "workgroups: (4, 1, 1)", "workgroups: (2, 1, 1)", "it was changed after it was made: ");
+    // Whoever reads it says so as well, and which file it is.
+    let text = path.display().to_string();
+    graphc(&["compile", &text]).fails(1, &["a.plan`: it was changed after it was made: "]);
+    graphc(&["explain", &text, "b1"]).fails(1, &["a.plan`: it was changed after it was made: "]);
+    graphc(&["diff", &text, &text]).fails(1, &["a.plan`: it was changed after it was made: "]);
     refused("runtime_checks: true", "runtime_checks: false", "P2 at kernel `embed.f16`: expected `runtime_checks`");
 }
 
@@ -252,10 +259,9 @@ fn a_device_that_is_too_small_is_told_which_limit_it_lacks() {
     }
     let dir = TempDir::new();
     let path = compile(&dir, "a.plan", &[]);
-    let plan = String::from_utf8(read(&path)).expect("text");
-    let from = plan.split("max_invocations_per_workgroup: ").nth(1).and_then(|rest| rest.split(',').next());
-    let from = format!("max_invocations_per_workgroup: {}", from.expect("a limit"));
-    std::fs::write(&path, plan.replacen(&from, "max_invocations_per_workgroup: 123456789", 1)).expect("written");
+    let PlanFile { mut plan, model, .. } = from_text(&String::from_utf8(read(&path)).expect("text")).expect("a plan");
+    plan.limits.max_invocations_per_workgroup = 123_456_789;
+    std::fs::write(&path, to_text(&plan, &model)).expect("written");
     for executor in ["hal", "wgpu"] {
         run(&[&path], &["--tokens", "1", "--executor", executor]).fails(
             2,

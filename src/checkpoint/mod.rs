@@ -202,7 +202,7 @@ impl Checkpoint {
 }
 
 /// What is wrong with a safetensors file, in the words of someone who has to mend it.
-fn explain(error: &safetensors::SafeTensorError, len: usize) -> String {
+pub(crate) fn explain(error: &safetensors::SafeTensorError, len: usize) -> String {
     use safetensors::SafeTensorError as E;
     match error {
         E::HeaderTooSmall => format!("it has {len} bytes; a header alone takes at least 8"),

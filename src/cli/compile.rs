@@ -11,7 +11,7 @@ use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::input::{self, Input};
 use crate::cli::{Failure, ModelArgs, files, plans, print_result, rendered};
-use crate::compile::{CompileError, Compiled, Compiler, PlanFileError, verify_plan};
+use crate::compile::{Compiled, Compiler, verify_file};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::inspect::{dot, view};
@@ -91,7 +91,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
             let message = format!("a plan file is printed as it is: {flags} would change nothing without a graph");
             return Err(Failure::Environment(message));
         }
-        return print_plan(plan, emit, args.format);
+        return print_plan(args.model.graph.as_deref().unwrap_or_default(), plan, emit, args.format);
     }
     let input = input::read(&args.model)?;
     let limits = limits(args.plan.target.as_deref().unwrap_or("vulkan"))?;
@@ -144,7 +144,7 @@ pub(super) fn plan(model: &ModelArgs, args: &PlanArgs) -> Result<CheckedPlan, Fa
     };
     let idle = flags_for_graphs(model, args).join(", ");
     match idle.is_empty() {
-        true => verified(file),
+        true => verified(model.graph.as_deref().unwrap_or_default(), file),
         false => Err(Failure::Environment(format!(
             "a plan file is taken as it is: {idle} would change nothing without a graph"
         ))),
@@ -194,17 +194,14 @@ pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'stat
 }
 
 /// The plan of a file, of which all that a plan promises holds.
-pub(super) fn verified(file: PlanFile) -> Result<CheckedPlan, Failure> {
-    verify_plan(file.plan).map_err(|error| match error {
-        PlanFileError::Refused(errors) => Failure::from(CompileError::Refused(errors)),
-        other => Failure::Diagnostics(format!("error: {other}\n")),
-    })
+pub(super) fn verified(path: &str, file: PlanFile) -> Result<CheckedPlan, Failure> {
+    verify_file(file).map_err(|error| Failure::Diagnostics(format!("error: `{path}`: {error}\n")))
 }
 
 /// Prints a plan from its file alone; what came before it is not in there.
-fn print_plan(file: PlanFile, emit: Option<Emit>, format: StageFormat) -> Result<(), Failure> {
+fn print_plan(path: &str, file: PlanFile, emit: Option<Emit>, format: StageFormat) -> Result<(), Failure> {
     let fingerprint = file.model.clone();
-    let plan = verified(file)?;
+    let plan = verified(path, file)?;
     match plan_text(&plan, emit.unwrap_or(Emit::Summary), format, &fingerprint) {
         Some(text) => print_result(&text),
         None => {

@@ -58,7 +58,7 @@ enum Side {
 impl DiffArgs {
     fn side(&self, graph: Option<&str>) -> Result<Side, Failure> {
         if let Some(file) = graph.map(plans::read_file).transpose()?.flatten() {
-            return Ok(Side::Plan(Box::new(verified(file)?)));
+            return Ok(Side::Plan(Box::new(verified(graph.unwrap_or_default(), file)?)));
         }
         let model = ModelArgs { graph: graph.map(str::to_owned), ..self.model.clone() };
         Ok(Side::Graph(Box::new(input::read(&model)?)))

@@ -6,7 +6,9 @@
 
 use serde::Deserialize;
 
-use crate::cli::{Failure, print_result, text};
+use crate::base::diag::Diagnostic;
+use crate::base::span::{SourceId, SourceMap, Span};
+use crate::cli::{Failure, print_result, rendered, text};
 use crate::generate::GenerateError;
 use crate::generate::queue::Prompt;
 use crate::generate::vocabulary::Vocabulary;
@@ -26,6 +28,9 @@ pub(super) struct Defaults<'v> {
     pub vocabulary: Option<&'v Vocabulary>,
 }
 
+/// Tokens beyond the vocabulary that are named in a list: more of them are one mistake.
+pub(super) const MAX_STRAY: usize = 8;
+
 /// What a prompt is called in the results.
 enum Label {
     Json(serde_json::Value),
@@ -37,6 +42,9 @@ pub(super) struct List {
     pub prompts: Vec<Prompt>,
     labels: Vec<Label>,
 }
+
+/// The fields of [`Line`].
+const FIELDS: [&str; 5] = ["id", "prompt", "tokens", "n", "seed"];
 
 /// A line of a JSON lines file.
 #[derive(Deserialize, Default)]
@@ -54,25 +62,30 @@ pub(super) fn parse(name: &str, text: &str, defaults: &Defaults<'_>) -> Result<L
     let lines = || text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty());
     let is_json = lines().next().is_some_and(|(line, _)| line.trim_start().starts_with('{'));
     let mut list = List { prompts: Vec::new(), labels: Vec::new() };
-    let mut wrong = String::new();
-    for (text, number) in lines() {
-        let line = match is_json {
-            true => serde_json::from_str(text).map_err(|error| error.to_string()),
-            false => Ok(Line { prompt: Some(text.to_owned()), ..Line::default() }),
+    let mut map = SourceMap::new();
+    let source = map.add(name, text);
+    let mut wrong = Vec::new();
+    for (line, number) in lines() {
+        // Both are of one text, so their addresses tell how far in the line begins.
+        let place = Place { source, start: line.as_ptr() as usize - text.as_ptr() as usize, line };
+        let read = match is_json {
+            true => json(&place),
+            false => Ok(Line { prompt: Some(line.to_owned()), ..Line::default() }),
         };
-        match line.and_then(|mut line| Ok((line.id.take(), prompt(line, defaults)?))) {
+        let read = read.map_err(|error| vec![error]);
+        match read.and_then(|mut read| Ok((read.id.take(), prompt(read, &place, defaults)?))) {
             Ok((id, prompt)) => {
                 list.prompts.push(prompt);
                 list.labels.push(match is_json {
                     true => Label::Json(id.unwrap_or_else(|| number.into())),
-                    false => Label::Text(format!("{number}: {text}")),
+                    false => Label::Text(format!("{number}: {line}")),
                 });
             }
-            Err(message) => wrong += &format!("error: `{name}`, line {number}: {message}\n"),
+            Err(mut found) => wrong.append(&mut found),
         }
     }
     if !wrong.is_empty() {
-        return Err(Failure::Diagnostics(wrong));
+        return Err(Failure::Diagnostics(rendered(&wrong, &map)));
     }
     if list.prompts.is_empty() {
         return Err(Failure::Environment(format!("`{name}` is blank: there is no prompt in it")));
@@ -80,21 +93,86 @@ pub(super) fn parse(name: &str, text: &str, defaults: &Defaults<'_>) -> Result<L
     Ok(list)
 }
 
-fn prompt(line: Line, defaults: &Defaults<'_>) -> Result<Prompt, String> {
+/// A line in its file.
+struct Place<'t> {
+    source: SourceId,
+    /// Its first byte.
+    start: usize,
+    line: &'t str,
+}
+
+impl Place<'_> {
+    /// Some bytes of the line.
+    fn span(&self, range: std::ops::Range<usize>) -> Span {
+        Span::new(self.source, self.start + range.start..self.start + range.end)
+    }
+
+    /// All of the line but the blanks around it.
+    fn whole(&self) -> Span {
+        let begin = self.line.len() - self.line.trim_start().len();
+        self.span(begin..self.line.trim_end().len())
+    }
+
+    /// Where `serde_json` found something wrong: it counts bytes from 1, and stands on the last one that it read. What
+    /// is shown is the string or the word that ends there, or the byte alone.
+    fn of(&self, error: &serde_json::Error) -> Span {
+        let end = error.column().min(self.line.trim_end().len());
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        let start = match self.line.as_bytes()[..end].split_last() {
+            Some((b'"', before)) => before.iter().rposition(|byte| *byte == b'"').unwrap_or(before.len()),
+            Some((last, before)) if is_word(last) => {
+                before.iter().rposition(|byte| !is_word(byte)).map_or(0, |at| at + 1)
+            }
+            _ => end.saturating_sub(1),
+        };
+        self.span(start..end)
+    }
+}
+
+/// A line of JSON. `serde` would also read a list as the fields of a struct, one after the other.
+fn json(place: &Place<'_>) -> Result<Line, Diagnostic> {
+    if !place.line.trim_start().starts_with('{') {
+        let message = "expected an object, as in `{\"prompt\": \"once\"}`: the file begins as JSON lines";
+        return Err(Diagnostic::error(place.whole(), message));
+    }
+    serde_json::from_str(place.line).map_err(|error| {
+        let text = error.to_string();
+        // Behind this, it repeats the line, which is always the first, and the column.
+        let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+        let field = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected one of "));
+        match field {
+            Some((field, _)) => Diagnostic::error(place.of(&error), format!("unknown field `{field}`"))
+                .suggest(field, FIELDS)
+                .note(format!("expected one of `{}`", FIELDS.join("`, `"))),
+            None => Diagnostic::error(place.of(&error), message),
+        }
+    })
+}
+
+/// What a line asks for, or all that is wrong with it.
+fn prompt(line: Line, place: &Place<'_>, defaults: &Defaults<'_>) -> Result<Prompt, Vec<Diagnostic>> {
+    let wrong = |message: String| Diagnostic::error(place.whole(), message);
     let start = if line.tokens.is_some() { defaults.start_of_tokens } else { defaults.start };
     let mut tokens = Vec::from_iter(start);
     match (line.prompt, line.tokens) {
-        (Some(text), None) => tokens.extend(text::tokenize(&text, defaults.vocabulary, defaults.size)?),
+        (Some(text), None) => {
+            let read = text::tokenize(&text, defaults.vocabulary, defaults.size);
+            tokens.extend(read.map_err(|message| vec![wrong(message)])?);
+        }
         (None, Some(given)) => tokens.extend(given),
-        _ => return Err("expected either `prompt` or `tokens`".into()),
+        (Some(_), Some(_)) => return Err(vec![wrong("expected either `prompt` or `tokens`, found both".into())]),
+        (None, None) => return Err(vec![wrong("expected either `prompt` or `tokens`, found neither".into())]),
     }
     if tokens.is_empty() {
-        return Err("nothing to go on from: it has no tokens".into());
+        return Err(vec![wrong("nothing to go on from: it has no tokens".into())]);
     }
-    if let Some(vocabulary) = defaults.size
-        && let Some((at, token)) = tokens.iter().enumerate().find(|(_, token)| u64::from(**token) >= vocabulary)
-    {
-        return Err(GenerateError::Token { token: *token, at, vocabulary }.to_string());
+    if let Some(vocabulary) = defaults.size {
+        let stray = tokens.iter().enumerate().filter(|(_, token)| u64::from(**token) >= vocabulary);
+        let stray = stray.map(|(at, token)| wrong(GenerateError::Token { token: *token, at, vocabulary }.to_string()));
+        let stray: Vec<Diagnostic> = stray.take(MAX_STRAY).collect();
+        if !stray.is_empty() {
+            return Err(stray);
+        }
     }
     Ok(Prompt { tokens, count: line.n.unwrap_or(defaults.count), seed: line.seed.unwrap_or(defaults.seed) })
 }
@@ -183,14 +261,15 @@ mod tests {
         let message =
             read("{\"prompt\": \"a\"}\n{}\n{\"tokens\": [1, 256]}\n{\"promt\": \"a\"}\n[").err().expect("wrong");
         for part in [
-            "`p`, line 2: expected either `prompt` or `tokens`\n",
-            "`p`, line 3: token 256 (number 1, from 0) is not in the vocabulary of 256\n",
-            "`p`, line 4: unknown field `promt`",
-            "`p`, line 5: ",
+            "error: expected either `prompt` or `tokens`, found neither\n  ┌─ p:2:1\n",
+            "error: token 256 (number 1, from 0) is not in the vocabulary of 256\n  ┌─ p:3:1\n",
+            "error: unknown field `promt`\n  ┌─ p:4:2\n",
+            "  = did you mean `prompt`?\n",
+            "the file begins as JSON lines\n  ┌─ p:5:1\n",
         ] {
             assert!(message.contains(part), "{message}");
         }
-        assert_eq!(message.lines().count(), 4, "{message}");
+        assert_eq!(message.matches("error: ").count(), 4, "{message}");
         assert_eq!(read(" \n\n").err().as_deref(), Some("`p` is blank: there is no prompt in it"));
     }
 

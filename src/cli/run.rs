@@ -10,7 +10,7 @@ use clap::Args;
 use crate::base::role::OutputRole;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::plans::{self, Source, What};
-use crate::cli::prompts::{self, Defaults, List, Printer};
+use crate::cli::prompts::{self, Defaults, List, MAX_STRAY, Printer};
 use crate::cli::text::{self, Reading, Stop};
 use crate::cli::{Failure, ModelArgs, cannot_print, files, log_sink};
 use crate::compile::Compiler;
@@ -24,7 +24,7 @@ use crate::generate::sample::Sampler;
 use crate::generate::state::{self, StateOwner};
 use crate::generate::text::Utf8Stream;
 use crate::generate::vocabulary::Vocabulary;
-use crate::generate::{Rows, STEP_TOKENS};
+use crate::generate::{GenerateError, Rows, STEP_TOKENS};
 use crate::tensor::Tensor;
 
 /// The token with which the built-in model's texts begin and end.
@@ -63,7 +63,7 @@ pub(super) struct RunArgs {
           conflicts_with_all = ["prompt", "prompt_file", "tokens"])]
     sequences: Option<u32>,
     /// How many tokens to generate; 0 only processes the prompt
-    #[arg(short, value_name = "N", default_value_t = 200)]
+    #[arg(short, value_name = "N", default_value_t = 200, allow_negative_numbers = true)]
     n: u32,
     /// What runs the plan
     #[arg(long, value_enum, default_value_t = ExecutorChoice::Auto)]
@@ -178,6 +178,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     log_sink::install(args.validate || args.drop_transition.is_some());
     let input = plans::read(&args.model, &args.plans, args.step_tokens)?;
     input.check_rows(args.all_positions)?;
+    check_tokens(&args, &input)?;
     let state_in = args.state_in.as_deref().map(|path| files::read(path, "a state", MAX_STATE_BYTES)).transpose()?;
     let given = args.vocabulary.as_deref().map(|path| text::from_file(path, input.vocabulary())).transpose()?;
     let work = match &args.prompts {
@@ -204,6 +205,29 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),
     }
+}
+
+/// Refuses tokens given by number that the model does not have, all of them, before a device is asked for.
+fn check_tokens(args: &RunArgs, input: &Source) -> Result<(), Failure> {
+    let stop = match args.stop_token {
+        Some(Stop::At(token)) => Some(token),
+        _ => None,
+    };
+    if stop.is_none() && args.start_token.is_none() && args.tokens.is_none() {
+        return Ok(());
+    }
+    // A model of no known size cannot be run, and running says why.
+    let Some(vocabulary) = input.vocabulary() else { return Ok(()) };
+    let is_stray = |token: u32| u64::from(token) >= vocabulary;
+    let fed = args.start_token.iter().chain(args.tokens.iter().flatten()).enumerate();
+    let stray = fed.filter(|(_, token)| is_stray(**token)).take(MAX_STRAY);
+    let mut wrong: String = stray
+        .map(|(at, token)| format!("error: {}\n", GenerateError::Token { token: *token, at, vocabulary }))
+        .collect();
+    if let Some(stop) = stop.filter(|stop| is_stray(*stop)) {
+        wrong += &format!("error: `--stop-token {stop}` is not in the vocabulary of {vocabulary}\n");
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Diagnostics(wrong)) }
 }
 
 /// The token that is fed before every text. A list of tokens is taken as it is, unless a start token is asked for.

@@ -10,6 +10,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::base::dtype::DType;
+use crate::checkpoint::explain;
 use crate::generate::batch::SequenceState;
 use crate::plan::weights::{StateBuffer, StateLayout};
 use crate::tensor::Tensor;
@@ -112,8 +113,8 @@ fn with_metadata(bytes: &[u8], owner: &StateOwner) -> Vec<u8> {
 /// # Errors
 /// If the bytes are no state file, one of another version or model, or not of this layout.
 pub fn from_bytes(bytes: &[u8], layout: &StateLayout, owner: &StateOwner) -> Result<SequenceState, String> {
-    let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|error| format!("it is no safetensors file: {error}"))?;
+    let unusable = |error| format!("it is no usable safetensors file: {}", explain(&error, bytes.len()));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(unusable)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let expect = |key: &str, expected: &str, what: &str| match metadata.get(key).map(String::as_str) {
         Some(found) if found == expected => Ok(()),
@@ -123,7 +124,7 @@ pub fn from_bytes(bytes: &[u8], layout: &StateLayout, owner: &StateOwner) -> Res
     expect("version", VERSION, "version")?;
     expect("graph", &owner.graph, "graph")?;
     expect("model", &owner.fingerprint, "model")?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("it is no safetensors file: {error}"))?;
+    let file = SafeTensors::deserialize(bytes).map_err(unusable)?;
     let mut tensors = Vec::new();
     for buffer in &layout.buffers {
         let (name, layer) = split(&buffer.label);
