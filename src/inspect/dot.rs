@@ -1,8 +1,8 @@
 //! A plan as a graph for Graphviz.
 //!
-//! Gets a plan, returns text in the DOT language: a cluster or column a level, a box a command, and an edge for each transition
-//! from who used its buffer before to who uses it next, coloured by the hazard between them. What holds then: equal
-//! plans give equal texts, and whatever stands in a label stays inside its quotes. Never lays anything out.
+//! Gets a plan, returns text in the DOT language: a cluster or column a level, a box a command, and an edge for each
+//! transition from who used its buffer before to who uses it next, coloured by the hazard between them. What holds
+//! then: equal plans give equal texts, and whatever stands in a label stays inside its quotes. Never lays anything out.
 
 use std::fmt::Write;
 
@@ -10,8 +10,8 @@ use crate::plan::Plan;
 use crate::plan::command::{BufferKind, Command, Copy, Transition};
 use crate::plan::reasons::{Hazard, Party, Reason, Reasons};
 
-/// The most levels that are drawn as boxes around their commands. Of more, Graphviz lays out such boxes for minutes, but
-/// columns with a heading in seconds.
+/// The most levels that are drawn as boxes around their commands. Of more, Graphviz lays out such boxes for minutes,
+/// but columns with a heading in seconds.
 const MOST_BOXES: usize = 200;
 
 /// The plan in the DOT language.
