@@ -75,7 +75,7 @@ const FURTHER_ATTEMPTS: usize = 300;
 /// Packing is hard to do best, so two orders are tried and the smaller outcome is taken: the largest first, so that
 /// small values settle in what large ones leave, and of equal ones the longest-lived; or first what takes the most
 /// bytes over the most levels. Where that is more than a tenth over the least there can be, the order is changed here
-/// and there, as often as [`FURTHER_PLACEMENTS`] allows, and a change stays if it takes no more.
+/// and there, as often as `FURTHER_PLACEMENTS` allows, and a change stays if it takes no more.
 pub fn assign(needs: &[Need], most_bytes: u64) -> (Vec<Spot>, Vec<u64>) {
     let span = |need: &Need| u64::from(need.last() - need.first()) + 1;
     let by_size = order(needs, |need| (need.size_bytes, span(need)));
