@@ -1,0 +1,4 @@
+//! Executor on the CPU.
+pub(crate) mod machine;
+pub(crate) mod program;
+pub(crate) mod watch;
