@@ -23,7 +23,9 @@ pub(crate) enum Kind {
 /// One access of one invocation, in bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// Which instruction of the program; [`Program::line`](super::program::Program::line) tells the line of text.
+    /// Which instruction of the program; [`Program::line`](super::program::Program::line) tells the line of text. In a
+    /// function that the compiler wrote (`Kernel::origin` knows no place), it is the line of the call, which an author
+    /// can do something about.
     pub(crate) site: u32,
     pub(crate) space: Space,
     pub(crate) kind: Kind,
