@@ -6,10 +6,9 @@
 //! plan's. Never uses `unsafe`.
 
 mod level;
-#[allow(dead_code, reason = "what the executor asks of it is not all of it")]
+pub(crate) mod lower;
 pub(crate) mod machine;
 mod memory;
-#[allow(dead_code, reason = "what the executor asks of it is not all of it")]
 pub(crate) mod program;
 pub mod sanitize;
 mod session;
@@ -23,6 +22,7 @@ use crate::exec::reference::level::Workers;
 use crate::exec::reference::memory::Memory;
 use crate::exec::reference::sanitize::finding::Findings;
 use crate::exec::reference::session::Contents;
+use crate::exec::replay::TransitionAt;
 use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
 use crate::plan::weights::StateLayout;
 
@@ -41,13 +41,15 @@ pub struct ReferenceOptions {
     pub track: bool,
     /// Whether every access is looked at, which takes one thread and several times as long.
     pub sanitize: Option<Sanitize>,
+    /// A transition to leave out of every step, to see what notices.
+    pub dropped: Option<TransitionAt>,
 }
 
 impl ReferenceOptions {
     /// What the command line starts from: subgroups as GPUs have them, all threads, tracked in debug builds.
     #[expect(clippy::new_without_default, reason = "a caller who takes these says so")]
     pub const fn new() -> Self {
-        Self { subgroup_size: 32, threads: None, track: cfg!(debug_assertions), sanitize: None }
+        Self { subgroup_size: 32, threads: None, track: cfg!(debug_assertions), sanitize: None, dropped: None }
     }
 }
 

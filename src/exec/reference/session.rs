@@ -9,18 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::base::limits::Limits;
+use crate::exec::reference::ReferenceOptions;
 use crate::exec::reference::level::{Ready, Workers};
+use crate::exec::reference::lower::lower;
 use crate::exec::reference::memory::{BlockId, Bound, Memory};
-use crate::exec::reference::program::{self, Program};
+use crate::exec::reference::program::Program;
 use crate::exec::reference::sanitize::finding::Findings;
 use crate::exec::reference::sanitize::shadow::Footprints;
 use crate::exec::reference::sanitize::{Context, Sanitizer};
-use crate::exec::reference::ReferenceOptions;
 use crate::exec::replay::{Edit, Recorder, Tracker, replay};
 use crate::exec::slots::SlotPool;
-use crate::exec::{
-    CpuCost, ExecError, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of,
-};
+use crate::exec::{CpuCost, ExecError, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of};
 use crate::plan::command::{BufferKind, Command, Copy, Dispatch, Kernel, Transition};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout, WeightLayout};
@@ -163,7 +162,7 @@ impl ReferenceSession {
         if let Some(program) = self.programs.get(&key) {
             return Ok(program.clone());
         }
-        let program = Arc::new(program::lower(kernel, self.options.subgroup_size)?);
+        let program = Arc::new(lower(kernel, self.options.subgroup_size)?);
         self.programs.insert(key, program.clone());
         Ok(program)
     }
@@ -273,7 +272,8 @@ impl Session for ReferenceSession {
             let first = input.slice.offset_bytes as usize;
             self.contents.memory.bytes_mut(block)[first..first + bytes.len()].copy_from_slice(bytes);
         }
-        let edits = std::mem::take(&mut self.plans[plan.0].edits);
+        let mut edits = std::mem::take(&mut self.plans[plan.0].edits);
+        edits.extend(self.options.dropped.map(|at| Edit { at, with: None }));
         let is_tracked = self.options.track && self.sanitizer.is_none();
         let mut tracker = is_tracked.then(|| Tracker::new(&context.plan));
         if let Some(sanitizer) = &mut self.sanitizer {

@@ -162,12 +162,31 @@ impl Shadow {
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mistake {
-    OutOfBounds { space: Option<Space>, index: u32, length: u32 },
-    Unwritten { space: Space, word: usize },
+    OutOfBounds {
+        space: Option<Space>,
+        index: u32,
+        length: u32,
+    },
+    Unwritten {
+        space: Space,
+        word: usize,
+    },
     /// Another site touched the word.
-    Race { space: Space, word: usize, writes: bool, other: u32 },
-    Barrier { arrived: u32, lanes: u32 },
-    NotFinite { space: Space, word: usize, value: f32 },
+    Race {
+        space: Space,
+        word: usize,
+        writes: bool,
+        other: u32,
+    },
+    Barrier {
+        arrived: u32,
+        lanes: u32,
+    },
+    NotFinite {
+        space: Space,
+        word: usize,
+        value: f32,
+    },
 }
 
 /// Where and by whom.
@@ -181,7 +200,7 @@ pub(super) struct Event {
 }
 
 /// A dispatch that is watched.
-pub(super) struct Lanes<'a> {
+pub(in crate::exec::reference) struct Lanes<'a> {
     /// Words that hold something, by block.
     written: &'a mut [Words],
     /// By binding.

@@ -53,7 +53,11 @@ impl Touched {
             if a.first.max(b.first) < a.end.min(b.end) {
                 return Some((a.first.max(b.first), a.site, b.site));
             }
-            if a.end <= b.end { one.next() } else { two.next() };
+            if a.end <= b.end {
+                one.next()
+            } else {
+                two.next()
+            };
         }
         None
     }

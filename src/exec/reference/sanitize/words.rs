@@ -63,7 +63,9 @@ pub(super) fn within(context: &Context, level: usize, dispatch: &Dispatch, event
     if let Mistake::Race { other, .. } = mistake {
         let label = "another invocation touches it here, and nothing orders the two".to_owned();
         places.push(place(context, dispatch, *other, label));
-        notes.push("a barrier of the right kind orders invocations of a workgroup, and nothing orders workgroups".into());
+        notes.push(
+            "a barrier of the right kind orders invocations of a workgroup, and nothing orders workgroups".into(),
+        );
     }
     notes.push(asked_for(plan, dispatch));
     Finding { check, message, places, buffer: buffer_label(plan, dispatch, space), notes }
