@@ -10,6 +10,7 @@ pub mod masks;
 pub mod mutate;
 
 use crate::base::role::{InputRole, OutputRole};
+use crate::exec::reference::sanitize::shadow::{self, Footprints};
 use crate::exec::{ExecError, Inputs, PlanId, Session, Ticket};
 use crate::inspect::oracle::{longest_chain, unordered, unordered_between};
 use crate::inspect::verify::layer::Sighting;
@@ -17,7 +18,7 @@ use crate::inspect::verify::masks::Model;
 use crate::inspect::verify::mutate::{Verdict, judge, mutants, sorts, transitions};
 use crate::plan::Plan;
 use crate::plan::weights::StateLayout;
-use crate::tensor::Tensor;
+use crate::tensor::{self, Tensor};
 
 /// A mutant and all that can be said of it without running it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +172,42 @@ pub fn difference(one: &Trace, other: &Trace) -> Option<String> {
         let count = a.bytes.iter().zip(&b.bytes).filter(|(a, b)| a != b).count();
         format!("{name}: expected the same bits, found {count} of {} bytes that differ", a.bytes.len())
     })
+}
+
+/// How far results on the CPU may be from those of a device, relative to the largest element of a tensor: the rounding
+/// of some hundred additions, in whatever order.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// The first thing in which traces of the same steps on unlike devices are further apart than rounding explains, in
+/// words.
+pub fn distance(one: &Trace, other: &Trace) -> Option<String> {
+    if one.len() != other.len() {
+        return Some(format!("expected as many results, found {} and {}", one.len(), other.len()));
+    }
+    one.iter().zip(other).find_map(|((name, a), (_, b))| {
+        let (a, b) = (a.to_f32(), b.to_f32());
+        if a.len() != b.len() {
+            return Some(format!("{name}: expected {} elements, found {}", a.len(), b.len()));
+        }
+        let largest = a.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let tensor::Difference { max, at, .. } = tensor::difference(&b, &a);
+        let limit = TOLERANCE * largest.max(1.0);
+        (max > limit).then(|| format!("{name}: expected element {at} within {limit:.1e}, found it {max:.1e} off"))
+    })
+}
+
+/// The shortest script in which every plan runs, and the first one follows each.
+pub fn short_script(plans: &[&Plan], seed: u64) -> Vec<(usize, Inputs)> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let order = (0..plans.len()).chain((plans.len() > 1).then_some(0));
+    order.map(|plan| (plan, inputs(plans[plan], &mut random))).collect()
+}
+
+/// What the reference executor's model of visibility has against each mutant; nothing where it notices none. One step
+/// that ran with its sanitizer says which words the commands touch; no mutant runs.
+pub fn notice(plan: &Plan, footprints: &Footprints, trial: &Trial) -> Vec<Option<String>> {
+    let notice = |tried: &Tried| shadow::noticed(plan, footprints, &[tried.sighting.mutant.edit]);
+    trial.mutants.iter().map(notice).collect()
 }
 
 /// The mutants alone.
