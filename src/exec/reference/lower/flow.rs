@@ -233,9 +233,10 @@ impl<'a> Lowering<'a> {
                 for argument in arguments {
                     nodes.push(self.node(call, *argument)?);
                 }
-                let (module, info, span) = (self.module, self.info, self.span);
+                let (module, info, span, caller) = (self.module, self.info, self.span, self.caller);
+                self.caller = self.line();
                 let values = self.call(&module.functions[*function], &info[*function], nodes)?;
-                self.span = span;
+                (self.span, self.caller) = (span, caller);
                 if let Some(result) = result {
                     call.nodes[result.index()] = Some(Node::Value(values));
                 }

@@ -197,7 +197,7 @@ fn leave_out_unread(code: &mut Code) {
 }
 
 /// Takes out what does nothing.
-fn compact(code: &mut Code) {
+pub(super) fn compact(code: &mut Code) {
     let mut places = Vec::with_capacity(code.instrs.len() + 1);
     let mut next = 0;
     for instr in &code.instrs {
