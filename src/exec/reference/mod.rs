@@ -12,6 +12,8 @@ mod memory;
 pub(crate) mod program;
 pub mod sanitize;
 mod session;
+#[cfg(test)]
+mod tests;
 pub(crate) mod watch;
 
 use std::num::NonZeroUsize;

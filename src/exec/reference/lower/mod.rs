@@ -46,16 +46,13 @@ enum Kind {
     /// Written by one instruction.
     Temp,
     /// One of `size` scalars from `first` on that instructions read and write in active lanes.
-    Variable {
-        first: Val,
-        size: u32,
-    },
+    Variable { first: Val, size: u32 },
 }
 
 /// What cannot be run.
 struct Refusal {
-    /// Where in the text.
-    span: Span,
+    /// Of the text, from 1.
+    line: u32,
     /// What there is.
     reason: String,
 }
@@ -141,7 +138,7 @@ struct Lowering<'a> {
     module: &'a Module,
     info: &'a ModuleInfo,
     layouter: Layouter,
-    text: &'a str,
+    lines: Lines<'a>,
     code: Code,
     constants: HashMap<u32, Val>,
     givens: HashMap<Given, Val>,
@@ -156,6 +153,8 @@ struct Lowering<'a> {
     workgroup_size: [u32; 3],
     workgroup_bytes: u32,
     span: Span,
+    /// The line of the innermost call that stands in the author's text.
+    caller: u32,
 }
 
 /// What is known of a function while one call of it is lowered.
@@ -190,6 +189,7 @@ pub(crate) fn lower(kernel: &Kernel, subgroup_size: u32) -> Result<Program, Exec
         ExecError::Device { reason }
     };
     let text = &kernel.wgsl;
+    let lines = Lines::new(kernel);
     let parsed = naga::front::wgsl::parse_str(text).map_err(|error| {
         let line = error.location(text).map(|location| location.line_number);
         wrong(line, error.message())
@@ -198,7 +198,7 @@ pub(crate) fn lower(kernel: &Kernel, subgroup_size: u32) -> Result<Program, Exec
     let info = Validator::new(ValidationFlags::all(), capabilities).validate(&parsed);
     let info = info.map_err(|error| {
         let span = error.spans().next().map(|(span, _)| *span);
-        wrong(span.map(|span| line_of(text, span)), &chain(error.as_inner()))
+        wrong(span.map(|span| lines.of(span)), &chain(error.as_inner()))
     })?;
     let point = parsed.entry_points.iter().position(|point| point.name == kernel.entry);
     let Some(point) = point else {
@@ -210,8 +210,8 @@ pub(crate) fn lower(kernel: &Kernel, subgroup_size: u32) -> Result<Program, Exec
     let (module, info) = naga::back::pipeline_constants::process_overrides(&parsed, &info, entry, &constants)
         .map_err(|error| wrong(None, &chain(&error)))?;
     let point = module.entry_points.iter().position(|point| point.name == kernel.entry).unwrap_or(point);
-    let mut lowering = Lowering::new(&module, &info, text, subgroup_size).map_err(|reason| wrong(None, &reason))?;
-    lowering.entry(point).map_err(|refusal| wrong(Some(line_of(text, refusal.span)), &refusal.reason))?;
+    let mut lowering = Lowering::new(&module, &info, lines, subgroup_size).map_err(|reason| wrong(None, &reason))?;
+    lowering.entry(point).map_err(|refusal| wrong(Some(refusal.line), &refusal.reason))?;
     Ok(lowering.finish())
 }
 
@@ -226,21 +226,34 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The line (from 1) where a span begins.
-fn line_of(text: &str, span: Span) -> u32 {
-    let start = span.to_range().map_or(0, |range| range.start).min(text.len());
-    text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() as u32 + 1
+/// Where the lines of a kernel's text begin.
+struct Lines<'a> {
+    kernel: &'a Kernel,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(kernel: &'a Kernel) -> Self {
+        let ends = kernel.wgsl.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self { kernel, starts: std::iter::once(0).chain(ends).collect() }
+    }
+
+    /// The line (from 1) where a span begins.
+    fn of(&self, span: Span) -> u32 {
+        let start = span.to_range().map_or(0, |range| range.start);
+        self.starts.partition_point(|line| *line <= start) as u32
+    }
 }
 
 impl<'a> Lowering<'a> {
-    fn new(module: &'a Module, info: &'a ModuleInfo, text: &'a str, subgroup_size: u32) -> Result<Self, String> {
+    fn new(module: &'a Module, info: &'a ModuleInfo, lines: Lines<'a>, subgroup_size: u32) -> Result<Self, String> {
         let mut layouter = Layouter::default();
         layouter.update(module.to_ctx()).map_err(|error| chain(&error))?;
         Ok(Self {
             module,
             info,
             layouter,
-            text,
+            lines,
             code: Code::default(),
             constants: HashMap::new(),
             givens: HashMap::new(),
@@ -252,11 +265,18 @@ impl<'a> Lowering<'a> {
             workgroup_size: [1; 3],
             workgroup_bytes: 0,
             span: Span::UNDEFINED,
+            caller: 1,
         })
     }
 
     fn refuse<T>(&self, reason: impl Into<String>) -> Lowered<T> {
-        Err(Refusal { span: self.span, reason: reason.into() })
+        Err(Refusal { line: self.line(), reason: reason.into() })
+    }
+
+    /// The line of what is being lowered; in a function that the compiler wrote, of its call.
+    fn line(&self) -> u32 {
+        let line = self.lines.of(self.span);
+        if self.lines.kernel.origin(line).is_some() { line } else { self.caller }
     }
 
     /// A word that is the same for all.
@@ -292,8 +312,7 @@ impl<'a> Lowering<'a> {
         let instr = Instr { op, operands: first, count: count as u32 };
         debug_assert_eq!(self.code.operands.len() - first as usize, operand_count(&instr), "{instr:?}");
         self.code.instrs.push(instr);
-        let line = line_of(self.text, self.span);
-        self.code.lines.push(line);
+        self.code.lines.push(self.line());
         self.code.instrs.len() - 1
     }
 
@@ -405,6 +424,7 @@ impl<'a> Lowering<'a> {
         registers::merge_moves(&mut code, &varying);
         let lane_chunks = workgroup_size.iter().product::<u32>().div_ceil(super::program::CHUNK as u32);
         let registers = registers::assign(&code, &varying, lane_chunks);
+        registers::compact(&mut code);
         let Code { instrs, operands, lines, kinds, frames } = code;
         let given = kinds.iter().enumerate().filter_map(|(at, kind)| match kind {
             Kind::Given(given) => Some((registers.of[at], *given)),
