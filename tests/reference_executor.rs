@@ -5,12 +5,17 @@
 //! device.
 
 mod hal_plan;
+mod support;
 
 use std::num::NonZeroUsize;
 
+use graphc::base::arena::Arena;
 use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
 use graphc::exec::{ExecError, Executor, Session};
+use graphc::plan::command::Kernel;
 use graphc::plan::usage::Usage;
+use support::runner::{AnyExecutor, Program, decoder, run};
+use support::{open, reference};
 
 fn executor(options: ReferenceOptions) -> ReferenceExecutor {
     ReferenceExecutor::new(&options, None).expect("there is a CPU")
@@ -47,17 +52,17 @@ fn steps_of_two_plans_in_turn() {
 }
 
 #[test]
-fn many_workgroups_on_many_threads() {
-    let options = ReferenceOptions { threads: NonZeroUsize::new(4), ..options() };
-    let mut session = hal_plan::open(&executor(options)).expect("opened");
-    let count = 1 << 14;
-    let id = session.prepare(hal_plan::checked(hal_plan::plan(count))).expect("prepared");
-    let ticket = session.step(id, &hal_plan::inputs(count, 0)).expect("a step");
-    let found = hal_plan::first(&mut session, ticket);
-    for (index, found) in found.iter().enumerate().step_by(97) {
-        let state = if index < 192 { hal_plan::INIT } else { continue };
-        assert_eq!(*found, 2.0 * (index as u32 * 3) as f32 + hal_plan::weight(index) + state);
-    }
+fn any_number_of_threads_gives_the_same_bits() {
+    let checkpoint = open(&reference("synth-v7").expect("committed").join("model.safetensors"));
+    let program = Program::rwkv7();
+    let tokens: Vec<u32> = (0..12).map(|at| at * 53 % 322).collect();
+    let [one, three] = [1, 3].map(|threads| {
+        let executor = executor(ReferenceOptions { threads: NonZeroUsize::new(threads), ..options() });
+        let limits = executor.device().limits.clone();
+        let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+        run(&mut decoder(&AnyExecutor::Reference(executor), compiler, &checkpoint, &[1, 7]), &tokens, &[7, 1, 4])
+    });
+    assert!(one.bits() == three.bits(), "off by {:.2e}", one.distance(&three));
 }
 
 #[test]
@@ -85,7 +90,12 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let error = session.prepare(hal_plan::checked(large)).expect_err("too much is asked for");
     assert!(matches!(error, ExecError::TooSmall { .. }), "{error}");
     let mut wrong = hal_plan::plan(64);
-    wrong.kernels.values_mut().for_each(|kernel| kernel.wgsl.push_str("\nfn broken("));
+    let broken = wrong.kernels.values().cloned().map(|kernel| Kernel { wgsl: "fn main(".to_owned(), ..kernel });
+    let broken: Vec<Kernel> = broken.collect();
+    wrong.kernels = Arena::new();
+    broken.into_iter().for_each(|kernel| {
+        wrong.kernels.push(kernel);
+    });
     session.prepare(hal_plan::checked(wrong)).expect_err("no WGSL");
     let error = session.step(id, &hal_plan::inputs(8, 0)).expect_err("too few elements");
     assert!(matches!(error, ExecError::Input { expected: 16, found: 8, .. }), "{error}");

@@ -25,7 +25,8 @@ use graphc::plan::command::{
 use graphc::plan::usage::Usage;
 use graphc::plan::weights::{StateLayout, WeightLayout};
 use graphc::plan::{CheckedPlan, PLAN_VERSION, Plan, ValuePlace, check};
-use support::golden::assert_golden;
+use support::golden::{assert_golden, golden};
+use support::guide::blocks;
 use support::models::{Format, Shape, write_model};
 use support::runner::{AnyExecutor, Program, decoder};
 use support::{TempDir, open};
@@ -298,6 +299,33 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     assert_found("race_with_reads", Check::Race, &bytes(body), &bytes(twin));
 }
 
+/// All read what the first of them has written.
+#[test]
+fn a_read_of_all_that_races_with_a_write() {
+    let body = "var<workgroup> sum: f32;
+@compute @workgroup_size(16)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    if lane == 0u {
+        sum = f32(x.v[3]);
+    }
+    y.v[lane] = sum;
+}";
+    let twin = "var<workgroup> sum: f32;
+@compute @workgroup_size(16)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    if lane == 0u {
+        sum = f32(x.v[3]);
+        y.v[15] = sum;
+    }
+    workgroupBarrier();
+    if lane < 15u {
+        y.v[lane] = sum;
+    }
+}";
+    let bytes = |body| Case { body, workgroup_bytes: 4, ..CASE };
+    assert_found("race_read_of_all", Check::Race, &bytes(body), &bytes(twin));
+}
+
 /// A barrier for workgroup memory orders nothing in a buffer.
 #[test]
 fn a_race_in_a_buffer() {
@@ -447,6 +475,20 @@ fn a_transition_that_is_not_there_is_an_error() {
     let id = session.prepare(hal_plan::checked(hal_plan::plan(COUNT))).expect("prepared");
     session.edit_next(id, &[Edit { at: TransitionAt { level: 9, transition: 0 }, with: None }]);
     session.step(id, &hal_plan::inputs(COUNT, 0)).expect_err("no such level");
+}
+
+/// The page shows messages as they are: those of the golden files.
+#[test]
+fn the_page_shows_what_is_printed() {
+    let page = std::fs::read_to_string("docs/sanitizer.md").expect("the page is there");
+    let shown = blocks(&page).into_iter().filter_map(|block| Some((block.info.strip_prefix("text ")?, block.text)));
+    let mut count = 0;
+    for (name, text) in shown {
+        let kept = std::fs::read_to_string(golden(&format!("sanitize/{name}.txt"))).expect("a golden file");
+        assert_eq!(text, kept, "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }
 
 /// Shapes for which kernels take other paths than for published models, and sizes of steps that pad.

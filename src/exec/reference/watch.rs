@@ -35,6 +35,8 @@ pub(crate) struct Access {
     pub(crate) size_bytes: u32,
     /// The invocation's index in its workgroup (`local_invocation_index`).
     pub(crate) lane: u32,
+    /// Whether other invocations load the same place with this one, at once: they are told of together, by the first.
+    pub(crate) is_shared: bool,
 }
 
 /// Told of everything that a workgroup does to memory. Workgroups are told of one after the other.

@@ -110,10 +110,11 @@ impl Machine<'_> {
         watch: &mut W,
     ) {
         let size_bytes = if is_half { 2 } else { 4 };
+        let is_shared = kind == Kind::Load && !address.is_varying() && self.count_active() > 1;
         let mut tell = |lane: u32, address: u32| {
             for k in 0..n {
                 let offset_bytes = address + offset + k as u32 * size_bytes;
-                let access = Access { site, space, kind, offset_bytes, size_bytes, lane };
+                let access = Access { site, space, kind, offset_bytes, size_bytes, lane, is_shared };
                 let word = stored.get(k).filter(|_| is_float).map(|stored| {
                     let chunk = lane as usize / CHUNK;
                     f32::from_bits(self.registers[stored.at(chunk)].0[lane as usize % CHUNK])
