@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::base::role::OutputRole;
-use crate::cli::executor::{self, Chosen, ExecutorChoice};
+use crate::cli::executor::{self, Chosen, ExecutorChoice, SanitizeChoice};
 use crate::cli::plans::{self, Source, What};
 use crate::cli::prompts::{self, Defaults, List, MAX_STRAY, Printer};
 use crate::cli::text::{self, Reading, Stop};
 use crate::cli::{Failure, ModelArgs, cannot_print, files, log_sink};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
+use crate::exec::reference::ReferenceOptions;
 use crate::exec::replay::TransitionAt;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::exec::{CpuCost, DeviceInfo, Executor, MemoryUse, Session};
@@ -116,8 +117,13 @@ pub(super) struct RunArgs {
     /// Check every command against tracked usage, and turn on Vulkan's validation layers where installed
     #[arg(long)]
     validate: bool,
+    /// Look at every access of every invocation, and say what is wrong with it (reference): indices out of bounds, reads
+    /// of what nothing wrote, races, missing transitions; with `=nan` the first NaN or infinity, too
+    #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, require_equals = true,
+          default_missing_value = "accesses")]
+    sanitize: Option<SanitizeChoice>,
     /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see
-    /// (hal)
+    /// (hal), or the sanitizer (reference)
     #[arg(long, value_name = "L.T", value_parser = dropped)]
     drop_transition: Option<TransitionAt>,
 }
@@ -163,11 +169,7 @@ struct Task<'a> {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
-    if args.drop_transition.is_some() && args.executor != ExecutorChoice::Hal {
-        return Err(Failure::Environment(
-            "`--drop-transition` takes `--executor hal`: no other has transitions".into(),
-        ));
-    }
+    check_executor(&args)?;
     if !args.model.keep.is_empty() && args.logits.is_none() {
         let why = match args.prompts {
             Some(_) => "which `--prompts` does not take",
@@ -197,14 +199,44 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         dropped: args.drop_transition,
     };
     let wgpu_options = WgpuOptions { backend: WgpuBackend::Native, track: tracked, validation_layers: args.validate };
-    match executor::choose(args.executor, args.device.as_deref(), &hal_options, &wgpu_options)? {
-        Chosen::Hal(executor) => with_executor(executor, &task)?,
-        Chosen::Wgpu(executor) => with_executor(executor, &task)?,
+    let reference_options = ReferenceOptions {
+        track: tracked,
+        sanitize: args.sanitize.map(SanitizeChoice::meant),
+        dropped: args.drop_transition,
+        ..ReferenceOptions::new()
+    };
+    let device = args.device.as_deref();
+    match executor::choose(args.executor, device, &hal_options, &wgpu_options, &reference_options)? {
+        Chosen::Hal(executor) => with_executor(&executor, &task)?,
+        Chosen::Wgpu(executor) => with_executor(&executor, &task)?,
+        Chosen::Reference(executor) => {
+            let ran = with_executor(&executor, &task);
+            executor::check_findings(&executor)?;
+            ran?;
+        }
     }
     match log_sink::errors() {
         0 => Ok(()),
         count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),
     }
+}
+
+/// Refuses flags that ask something of an executor which cannot do it.
+fn check_executor(args: &RunArgs) -> Result<(), Failure> {
+    let is_reference = args.executor == ExecutorChoice::Reference;
+    if args.sanitize.is_some() && !is_reference {
+        return Err(Failure::Environment(
+            "`--sanitize` takes `--executor reference`: no other looks at every access".into(),
+        ));
+    }
+    let shows_dropped = args.executor == ExecutorChoice::Hal || args.sanitize.is_some();
+    if args.drop_transition.is_some() && !shows_dropped {
+        return Err(Failure::Environment(
+            "`--drop-transition` takes `--executor hal`, or `--executor reference --sanitize`: nothing else notices"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses tokens given by number that the model does not have, all of them, before a device is asked for.
@@ -267,7 +299,7 @@ fn prompts(args: &RunArgs, input: &Source, path: &Path, given: Option<&Vocabular
     prompts::parse(&path.display().to_string(), &text, &defaults)
 }
 
-fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failure> {
+fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failure> {
     let Task { args, input, capacity, .. } = task;
     let limits = executor.device().limits.clone();
     let bar = progress_bar();
@@ -280,9 +312,9 @@ fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failur
         What::Graph(program) => {
             let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
             let compiler = Compiler { keep, batch_invariant, ..program.compiler(index, &limits) };
-            Batch::open(&executor, compiler, checkpoint, (*capacity, step_tokens(args, *capacity)), progress)?
+            Batch::open(executor, compiler, checkpoint, (*capacity, step_tokens(args, *capacity)), progress)?
         }
-        What::Plans { plans, .. } => Batch::open_plans(&executor, plans.clone(), checkpoint, *capacity, progress)?,
+        What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, *capacity, progress)?,
     };
     bar.finish_and_clear();
     let begin = task.state_in.as_deref().map(|bytes| {

@@ -45,7 +45,9 @@ pub(crate) trait Watch {
     /// A workgroup begins; its memory is that of none before it.
     fn workgroup(&mut self, workgroup: [u32; 3]);
 
-    /// An access. For a store of a float, `float` is what is stored.
+    /// An access of one invocation. Each that is active is told of by itself, also where all of them load from one
+    /// place: a later store there by one of them races with the loads of the others. For a store of a float, `float` is
+    /// what is stored.
     fn access(&mut self, access: &Access, float: Option<f32>);
 
     /// An index that is not below the length of what it indexes; what is accessed then is the last element. `space` is
