@@ -35,6 +35,8 @@ pub(crate) struct Access {
     pub(crate) size_bytes: u32,
     /// The invocation's index in its workgroup (`local_invocation_index`).
     pub(crate) lane: u32,
+    /// Whether other invocations load the same place with this one, at once: they are told of together, by the first.
+    pub(crate) is_shared: bool,
 }
 
 /// Told of everything that a workgroup does to memory. Workgroups are told of one after the other.
@@ -45,9 +47,7 @@ pub(crate) trait Watch {
     /// A workgroup begins; its memory is that of none before it.
     fn workgroup(&mut self, workgroup: [u32; 3]);
 
-    /// An access of one invocation. Each that is active is told of by itself, also where all of them load from one
-    /// place: a later store there by one of them races with the loads of the others. For a store of a float, `float` is
-    /// what is stored.
+    /// An access. For a store of a float, `float` is what is stored.
     fn access(&mut self, access: &Access, float: Option<f32>);
 
     /// An index that is not below the length of what it indexes; what is accessed then is the last element. `space` is

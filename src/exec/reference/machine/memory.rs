@@ -110,10 +110,11 @@ impl Machine<'_> {
         watch: &mut W,
     ) {
         let size_bytes = if is_half { 2 } else { 4 };
+        let is_shared = kind == Kind::Load && !address.is_varying() && self.count_active() > 1;
         let mut tell = |lane: u32, address: u32| {
             for k in 0..n {
                 let offset_bytes = address + offset + k as u32 * size_bytes;
-                let access = Access { site, space, kind, offset_bytes, size_bytes, lane };
+                let access = Access { site, space, kind, offset_bytes, size_bytes, lane, is_shared };
                 let word = stored.get(k).filter(|_| is_float).map(|stored| {
                     let chunk = lane as usize / CHUNK;
                     f32::from_bits(self.registers[stored.at(chunk)].0[lane as usize % CHUNK])
@@ -251,13 +252,7 @@ fn combined(fun: Atomic, old: u32, word: u32, compare: u32) -> u32 {
         Atomic::MaxI => (old as i32).max(word as i32) as u32,
         Atomic::MaxU => old.max(word),
         Atomic::Exchange => word,
-        Atomic::CompareExchange => {
-            if old == compare {
-                word
-            } else {
-                old
-            }
-        }
+        Atomic::CompareExchange => if old == compare { word } else { old },
     }
 }
 
@@ -290,13 +285,11 @@ fn load_words<S: Words, const N: usize>(
         let stride = addresses[1].wrapping_sub(addresses[0]);
         let mut out = [[0_u32; CHUNK]; N];
         let is_dense = stride as usize == N * 4 && is_even(&addresses, stride);
-        if N == 1
-            && is_dense
+        if N == 1 && is_dense
             && let Some(words) = memory.words::<CHUNK>(addresses[0] as usize / 4 + offset)
         {
             out[0] = words;
-        } else if N == 4
-            && is_dense
+        } else if N == 4 && is_dense
             && let Some(words) = memory.words::<64>(addresses[0] as usize / 4 + offset)
         {
             for lane in 0..CHUNK {

@@ -80,7 +80,7 @@ impl Era {
 impl Mark {
     /// Whether an access that touches the same now would race with what the mark stands for.
     const fn races(self, by: Self, era: Era) -> bool {
-        let is_other = self.lane != by.lane || self.flags & SEVERAL != 0;
+        let is_other = self.lane != by.lane || (self.flags | by.flags) & SEVERAL != 0;
         self.era != 0
             && self.flags & by.flags & ATOMIC == 0
             && self.flags & by.flags & HALVES != 0
@@ -282,7 +282,7 @@ impl Watch for Lanes<'_> {
     }
 
     fn access(&mut self, access: &Access, float: Option<f32>) {
-        let Access { site, space, kind, offset_bytes, size_bytes, lane } = *access;
+        let Access { site, space, kind, offset_bytes, size_bytes, lane, is_shared } = *access;
         let word = offset_bytes as usize / 4;
         let halves = match (size_bytes, offset_bytes % 4) {
             (2, 0) => LOW,
@@ -292,7 +292,7 @@ impl Watch for Lanes<'_> {
         if kind != Kind::Store && !self.holds(space, word) {
             self.report(Mistake::Unwritten { space, word }, site, Some(lane));
         }
-        let flags = halves | if kind == Kind::Atomic { ATOMIC } else { 0 };
+        let flags = halves | if kind == Kind::Atomic { ATOMIC } else { 0 } | if is_shared { SEVERAL } else { 0 };
         let mark = |era: Era| Mark { era: era.now, site, lane: lane as u16, flags };
         let other = match space {
             Space::Binding(binding) => {
