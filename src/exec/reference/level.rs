@@ -4,6 +4,7 @@
 //! then: a buffer was either only read or written through atomic words while they ran, and threads were woken only
 //! where there is work for them. Never decides what a level is.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +57,8 @@ struct Task {
 pub(super) struct Workers {
     /// Nothing where there is but one, or where no thread can be started.
     pool: Option<rayon::ThreadPool>,
-    scratches: Vec<Mutex<Scratch>>,
+    /// By program, so that constants are set once.
+    scratches: Vec<Mutex<HashMap<u64, Scratch>>>,
 }
 
 impl Workers {
@@ -75,15 +77,16 @@ impl Workers {
         let shared = lent.shared();
         let views: Vec<Vec<View<'_>>> = level.iter().map(|ready| ready.views(memory, &shared)).collect();
         let run = |thread: usize, Task { nth, numbers }: Task| {
-            let mut scratch = self.scratches[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratches = self.scratches[thread].lock().unwrap_or_else(PoisonError::into_inner);
             let ready = level[nth];
+            let scratch = scratches.entry(ready.program.id).or_default();
             for number in numbers {
                 let workgroup = ready.workgroup(number);
                 let (program, workgroups) = (&ready.program, ready.workgroups);
-                machine::run(program, &mut scratch, &views[nth], workgroups, workgroup, &mut Unwatched);
+                machine::run(program, scratch, &views[nth], workgroups, workgroup, &mut Unwatched);
             }
         };
-        let cost: u64 = level.iter().map(|ready| ready.program.cost().saturating_mul(ready.count())).sum();
+        let cost: u64 = level.iter().map(|ready| ready.program.cost.saturating_mul(ready.count())).sum();
         match &self.pool {
             Some(pool) if cost >= MIN_PARALLEL_COST => {
                 let least = (cost / (self.scratches.len() as u64 * TASKS_PER_THREAD)).max(MIN_PARALLEL_COST / 2);
@@ -107,10 +110,11 @@ impl Workers {
         let mut lent = memory.lend(written.map(|bound| bound.block).collect());
         let shared = lent.shared();
         let views = ready.views(memory, &shared);
-        let mut scratch = self.scratches[0].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratches = self.scratches[0].lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = scratches.entry(ready.program.id).or_default();
         for number in 0..ready.count() {
             let workgroup = ready.workgroup(number);
-            machine::run(&ready.program, &mut scratch, &views, ready.workgroups, workgroup, watch);
+            machine::run(&ready.program, scratch, &views, ready.workgroups, workgroup, watch);
         }
         drop(views);
         memory.put_back(lent);
@@ -121,7 +125,7 @@ impl Workers {
 fn tasks(level: &[&Ready], cost: u64) -> Vec<Task> {
     let mut tasks = Vec::new();
     for (nth, ready) in level.iter().enumerate() {
-        let (count, at_once) = (ready.count(), (cost / ready.program.cost().max(1)).max(1));
+        let (count, at_once) = (ready.count(), (cost / ready.program.cost.max(1)).max(1));
         let mut from = 0;
         while from < count {
             let to = count.min(from + at_once);

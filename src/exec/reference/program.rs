@@ -47,10 +47,6 @@ impl Reg {
     pub(crate) const fn at(self, chunk: usize) -> usize {
         (self.0 >> 1) as usize + chunk * (self.0 & 1) as usize
     }
-
-    pub(crate) const fn first(self) -> u32 {
-        self.0 >> 1
-    }
 }
 
 /// One word from one.
@@ -355,6 +351,8 @@ pub(crate) struct Program {
     pub(crate) chunks: u32,
     /// Frames of lanes that wait, two masks each.
     pub(crate) frames: u32,
+    /// About how much one workgroup executes, in words of registers: for deciding whether threads are worth it.
+    pub(crate) cost: u64,
 }
 
 impl Program {
@@ -373,21 +371,20 @@ impl Program {
         self.lanes().div_ceil(CHUNK)
     }
 
-    /// About how much one workgroup executes, in words of registers: for deciding whether threads are worth it. Loops
-    /// count as a few rounds, since nobody knows.
-    pub(crate) fn cost(&self) -> u64 {
-        let mut inside = vec![0_i64; self.instrs.len() + 1];
-        for (at, instr) in self.instrs.iter().enumerate() {
+    /// What a workgroup executes. Loops count as a few rounds, since nobody knows.
+    pub(crate) fn estimate(instrs: &[Instr], lane_chunks: usize) -> u64 {
+        let mut inside = vec![0_i64; instrs.len() + 1];
+        for (at, instr) in instrs.iter().enumerate() {
             if let Op::Repeat { to } = instr.op {
                 inside[to as usize] += 1;
                 inside[at] -= 1;
             }
         }
         let (mut depth, mut cost) = (0, 0);
-        for (instr, begins) in self.instrs.iter().zip(&inside) {
+        for (instr, begins) in instrs.iter().zip(&inside) {
             depth += begins;
             cost += u64::from(instr.count.max(1)) << (3 * depth.clamp(0, 4));
         }
-        cost * self.lane_chunks() as u64 * CHUNK as u64
+        cost * (lane_chunks * CHUNK) as u64
     }
 }

@@ -426,6 +426,7 @@ impl<'a> Lowering<'a> {
         let registers = registers::assign(&code, &varying, lane_chunks);
         registers::compact(&mut code);
         let Code { instrs, operands, lines, kinds, frames } = code;
+        let cost = Program::estimate(&instrs, lane_chunks as usize);
         let given = kinds.iter().enumerate().filter_map(|(at, kind)| match kind {
             Kind::Given(given) => Some((registers.of[at], *given)),
             _ => None,
@@ -443,6 +444,7 @@ impl<'a> Lowering<'a> {
             workgroup_bytes: workgroup_bytes.next_multiple_of(4),
             chunks: registers.chunks,
             frames,
+            cost,
         }
     }
 }

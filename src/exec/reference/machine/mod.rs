@@ -117,11 +117,23 @@ pub(crate) fn run<W: Watch>(
         watch.workgroup(workgroup);
         machine.execute(watch);
     } else {
-        // The same instructions, compiled for the widest vectors that this CPU has.
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || machine.execute(watch),
-        );
+        pulp::Arch::new().dispatch(Vectorised { machine, watch });
+    }
+}
+
+/// The same instructions, compiled for the widest vectors that this CPU has.
+struct Vectorised<'m, 'w, W> {
+    machine: Machine<'m>,
+    watch: &'w mut W,
+}
+
+impl<W: Watch> pulp::WithSimd for Vectorised<'_, '_, W> {
+    type Output = ();
+
+    // Whatever is not inlined from here on is compiled for the oldest CPU.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(mut self, _: S) {
+        self.machine.execute(self.watch);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Gets words of lanes, gives lanes words of others. What holds then: lanes that wait take no part; sums of floats are
 //! made by a tree, as GPUs do. Never looks beyond a subgroup.
 
-use super::super::program::{CHUNK, Combine, Gather, Reg, Scan};
+use super::super::program::{CHUNK, Chunk, Combine, Gather, Reg, Scan};
 use super::Machine;
 
 /// Lanes of a subgroup, at most.
@@ -71,7 +71,12 @@ impl Machine<'_> {
             for (first, end) in self.subgroups() {
                 if scan == Scan::Reduce {
                     let word = self.reduce(from, (first, end), neutral, &op);
-                    (first..end).for_each(|lane| self.put(to, lane, word));
+                    if first.is_multiple_of(CHUNK) && (end - first).is_multiple_of(CHUNK) {
+                        let chunks = first / CHUNK..end / CHUNK;
+                        chunks.for_each(|chunk| self.registers[to.at(chunk)] = Chunk::splat(word));
+                    } else {
+                        (first..end).for_each(|lane| self.put(to, lane, word));
+                    }
                     continue;
                 }
                 let mut sum = if scan == Scan::Exclusive && neutral == (-0.0_f32).to_bits() { 0 } else { neutral };
@@ -115,13 +120,16 @@ impl Machine<'_> {
                 }
             }
         }
-        while size > 1 {
-            size /= 2;
-            for lane in 0..size {
-                words[lane] = op(words[lane], words[lane + size]);
+        let mut last: [u32; CHUNK] = std::array::from_fn(|lane| words[lane]);
+        // Beyond a smaller subgroup, all is neutral.
+        for half in [8, 4, 2, 1] {
+            if half < size {
+                for lane in 0..half {
+                    last[lane] = op(last[lane], last[lane + half]);
+                }
             }
         }
-        words[0]
+        last[0]
     }
 
     pub(super) fn gather(&mut self, n: usize, regs: &[Reg], gather: Gather) {
