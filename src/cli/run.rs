@@ -28,7 +28,7 @@ use crate::generate::{GenerateError, Rows, STEP_TOKENS};
 use crate::tensor::Tensor;
 
 /// The token with which the built-in model's texts begin and end.
-const DEMO_TEXT_BOUNDARY: u32 = 0;
+pub(super) const DEMO_TEXT_BOUNDARY: u32 = 0;
 
 /// More prompt than anyone means to give: a bound on what is read into memory.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
