@@ -1,7 +1,7 @@
 //! `graphc bisect`: two configurations side by side, and the first value that parts.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -64,7 +64,7 @@ pub(super) struct BisectArgs {
     /// The tokens to run, as in 1,2,3
     #[arg(long, value_name = "IDS", group = "given", value_delimiter = ',')]
     tokens: Option<Vec<u32>>,
-    /// The text of each token, as for `run`
+    /// The text of each token, as `run` takes it
     #[arg(long, value_name = "FILE")]
     vocabulary: Option<PathBuf>,
     /// How far two elements may be apart: ABS, plus REL times the largest magnitude of their row (a token's part of a
@@ -245,11 +245,13 @@ impl Opened {
             }
             None => model,
         };
-        let input = plans::read(&model, &[], own.step_tokens)?;
-        if let (Some(path), What::Graph(_)) = (&own.plan, &input.what) {
+        if let Some(path) = own.plan.as_deref().filter(|path| !plans::is_plan(path)) {
+            // What is there is read for the reason, if there is one.
+            files::read(Path::new(path), "a plan", u64::MAX)?;
             let message = format!("`plan={path}`: expected a plan file, as `compile -o` writes it");
             return Err(Failure::Environment(message));
         }
+        let input = plans::read(&model, &[], own.step_tokens)?;
         let track = cfg!(debug_assertions);
         let hal = HalOptions { track, validation_layers: false, dropped: None };
         let wgpu = WgpuOptions { backend: WgpuBackend::Native, track, validation_layers: false };

@@ -10,6 +10,7 @@ mod check;
 mod compile;
 mod devices;
 mod diff;
+mod dump;
 mod executor;
 mod explain;
 mod files;

@@ -177,7 +177,13 @@ fn values<E: Executor>(sides: &[Side<'_, E>; 2]) -> Result<[Values; 2], Failed> 
     if sides.iter().any(Side::is_plan) {
         for (side, values) in found.iter_mut().enumerate().filter(|(side, _)| !sides[*side].is_plan()) {
             let plan = of_side(side, sides[side].plan(&[]))?;
-            *values = std::mem::take(values).after_steps(&plan);
+            *values = std::mem::take(values).with_states(&plan);
+        }
+        for side in [0, 1] {
+            if let Source::Plan(plan) = sides[side].source {
+                let other = found[1 - side].clone();
+                found[side].learn(&other, (plan.shape.tokens, plan.shape.rows));
+            }
         }
     }
     Ok(found)

@@ -66,29 +66,36 @@ pub struct Value {
 impl Value {
     /// The shape of a token's part, or of the whole value where tokens have none.
     pub fn row_shape(&self) -> Vec<u64> {
-        let mut shape = self.shape.clone();
-        match self.along {
-            Along::Tokens { axis, each } if each > 1 => shape[axis] = each as u64,
-            Along::Tokens { axis, .. } => drop(shape.remove(axis)),
-            Along::Last => drop(shape.remove(0)),
-            Along::Step => {}
-        }
-        shape
+        self.along.row_shape(&self.shape)
     }
 
     /// Bytes of the value of one step.
     pub fn size_bytes(&self) -> u64 {
         self.dtype.storage_bytes(self.shape.iter().product())
     }
+}
 
-    /// Which part of the value is `token`'s, of a step of the tokens `begin .. end`; nothing if it has none.
-    pub fn part(&self, token: usize, (begin, end): (usize, usize)) -> Option<Part> {
+impl Along {
+    /// Which part of a value is `token`'s, of a step of the tokens `begin .. end`; nothing if it has none.
+    pub fn part(self, token: usize, (begin, end): (usize, usize)) -> Option<Part> {
         let is_last = token + 1 == end;
-        match self.along {
-            Along::Tokens { axis, each } => Some(Part::Indices { axis, first: (token - begin) * each, count: each }),
-            Along::Last => is_last.then_some(Part::Indices { axis: 0, first: 0, count: 1 }),
-            Along::Step => is_last.then_some(Part::Whole),
+        match self {
+            Self::Tokens { axis, each } => Some(Part::Indices { axis, first: (token - begin) * each, count: each }),
+            Self::Last => is_last.then_some(Part::Indices { axis: 0, first: 0, count: 1 }),
+            Self::Step => is_last.then_some(Part::Whole),
         }
+    }
+
+    /// The shape of a token's part of a value, or of the whole value where tokens have none.
+    pub fn row_shape(self, shape: &[u64]) -> Vec<u64> {
+        let mut shape = shape.to_vec();
+        match self {
+            Self::Tokens { axis, each } if each > 1 => shape[axis] = each as u64,
+            Self::Tokens { axis, .. } => drop(shape.remove(axis)),
+            Self::Last => drop(shape.remove(0)),
+            Self::Step => {}
+        }
+        shape
     }
 }
 
@@ -186,6 +193,21 @@ impl Values {
         Ok(Self::of_model(&model, &along, compiler.sources))
     }
 
+    /// Where the tokens are in the values that a graph gives under these names, further names of values included.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the graph, and with the names.
+    pub fn along(compiler: &Compiler<'_>, tokens: u32, names: &[String]) -> Result<Vec<Along>, CompileError> {
+        let values = Self::of_graph(compiler, tokens)?;
+        let (model, _) = Compiler { keep: names, ..*compiler }.model(step_shape(tokens))?;
+        let path = |name: &String| {
+            let output = model.outputs.iter().find(|output| output.name == *name)?;
+            Some(model.values[output.value].path.as_str())
+        };
+        let value = |name| values.values.iter().find(|value| path(name) == Some(value.path.as_str()));
+        Ok(names.iter().map(|name| value(name).map_or(Along::Step, |value| value.along)).collect())
+    }
+
     fn of_model(model: &Model, along: &dyn Fn(&str, &[u64]) -> Along, sources: &SourceMap) -> Self {
         let mut found = Self::default();
         let mut kinds: BTreeMap<(Span, usize), Vec<String>> = BTreeMap::new();
@@ -241,7 +263,8 @@ impl Values {
             ops.insert(&dispatch.label, found.ops.len());
             found.ops.push(Computed {
                 label: dispatch.label.clone(),
-                kernel: plan.kernels[dispatch.kernel].label.clone(),
+                // Without its storage formats, as a graph says it.
+                kernel: plan.kernels[dispatch.kernel].label.split('.').next().unwrap_or_default().to_owned(),
                 file: None,
                 place: dispatch.place.clone(),
                 inputs: Vec::new(),
@@ -269,17 +292,33 @@ impl Values {
         found
     }
 
-    /// Puts the states after a step in place of their versions within it, as plans give them that keep no versions.
-    pub fn after_steps(mut self, plan: &Plan) -> Self {
+    /// With the states after a step beside their versions within it, as plans give them that keep no versions.
+    pub fn with_states(mut self, plan: &Plan) -> Self {
         let writers: BTreeMap<u32, usize> =
             self.values.iter().filter_map(|value| Some((value.state?, value.op?))).collect();
-        self.values.retain(|value| value.state.is_none());
         let before = self.values.len();
         self.add_states(plan);
         for value in &mut self.values[before..] {
             value.op = value.state.and_then(|state| writers.get(&state).copied());
         }
         self
+    }
+
+    /// Learns from `other` where the tokens are in values of a plan's step of so many tokens and rows, as far as shapes
+    /// alone do not tell.
+    pub fn learn(&mut self, other: &Self, (tokens, rows): (u32, u32)) {
+        let known: BTreeMap<&str, &Value> = other.values.iter().map(|value| (value.path.as_str(), value)).collect();
+        for value in self.values.iter_mut().filter(|value| value.along == Along::Step) {
+            let Some(Value { along: Along::Tokens { axis, each }, shape, .. }) = known.get(value.path.as_str()) else {
+                continue;
+            };
+            let extent = value.shape.get(*axis).copied().filter(|_| shape.len() == value.shape.len());
+            if extent == Some(*each as u64 * u64::from(tokens)) {
+                value.along = Along::Tokens { axis: *axis, each: *each };
+            } else if extent == Some(u64::from(rows)) && (*axis, *each) == (0, 1) {
+                value.along = Along::Last;
+            }
+        }
     }
 
     fn add_states(&mut self, plan: &Plan) {

@@ -45,9 +45,10 @@ fn head(out: &mut String, report: &Report, names: [&str; 2]) {
     if report.sides.iter().any(|side| side.is_plan) {
         row("note", "of a plan, what it gives can be seen: outputs, kept values and states after a step");
     }
-    for (side, paths) in ["A", "B"].into_iter().zip(&report.alone) {
-        if !paths.is_empty() {
-            row("note", &format!("in {side} alone: {}", listed(paths)));
+    for (side, paths) in report.alone.iter().enumerate() {
+        // Nobody expects a plan to give as much as a graph.
+        if !paths.is_empty() && !report.sides[1 - side].is_plan {
+            row("note", &format!("in {} alone: {}", ["A", "B"][side], listed(paths)));
         }
     }
     if !report.unlike.is_empty() {
@@ -80,11 +81,11 @@ fn tell(out: &mut String, parting: &Parting) {
     let at: Vec<String> = parting.at.iter().map(usize::to_string).collect();
     let apart = match parting.difference {
         0.0 => "other bits of one number".to_owned(),
-        difference => format!("{difference:.3e} apart"),
+        difference => format!("{} apart", short(difference)),
     };
     row("element", &format!("[{}] of {}: {} in A, {} in B", at.join(", "), parting.shape, plain(a), plain(b)));
-    let (allowed, scale) = (parting.allowed, parting.scale);
-    row("difference", &format!("{apart}, {allowed:.3e} allowed, in a row up to {scale:.3e}"));
+    let allowed = if parting.allowed == 0.0 { "none".to_owned() } else { short(parting.allowed) };
+    row("difference", &format!("{apart}, {allowed} allowed, in a row up to {}", short(parting.scale)));
     if parting.steps[0] != parting.steps[1] {
         let [(begin_a, end_a), (begin_b, end_b)] = parting.steps;
         let (last_a, last_b) = (end_a - 1, end_b - 1);
@@ -92,15 +93,15 @@ fn tell(out: &mut String, parting: &Parting) {
     }
     let is_told = parting.op.is_some() && !parting.inputs.is_empty();
     if is_told {
-        let is_culprit = parting.inputs.iter().all(|input| input.found.is_within());
-        row(
-            "inputs",
-            if is_culprit {
-                "all within tolerance, so it is this op that parts them"
-            } else {
-                "not all within tolerance, so the op may be right"
-            },
-        );
+        let mut found = parting.inputs.iter().map(|input| &input.found);
+        let verdict = match found.clone().all(InputFound::is_within) {
+            true => "all within tolerance, so it is this op that parts them",
+            false if found.any(|found| matches!(found, InputFound::NotCompared)) => {
+                "not all compared, so the op may be right"
+            }
+            false => "not all within tolerance, so the op may be right",
+        };
+        row("inputs", verdict);
         let width = |of: &dyn Fn(&InputFacts) -> usize| parting.inputs.iter().map(of).max().unwrap_or(0);
         let (ports, values) = (width(&|input| input.port.len()), width(&|input| input.value.len()));
         for InputFacts { port, value, found } in &parting.inputs {
@@ -119,8 +120,8 @@ fn both(texts: &[String; 2]) -> String {
 
 fn kernel_text(op: &OpFacts) -> Option<String> {
     let same = match op.has_same_text? {
-        true => "the same on both sides, constants and formats included",
-        false => "not the same on both sides, constants and formats included",
+        true => "the same on both sides",
+        false => "not the same on both sides, or with other constants or formats",
     };
     Some(match &op.file {
         [Some(a), Some(b)] => format!("{}, {same}", both(&[a.clone(), b.clone()])),
@@ -133,9 +134,9 @@ fn found_text(found: &InputFound) -> String {
         InputFound::Same => "the same bits".to_owned(),
         InputFound::Apart { difference, scale, is_within } => {
             let verdict = if *is_within { "" } else { ", beyond tolerance" };
-            format!("{difference:.3e} apart, in {scale:.3e}{verdict}")
+            format!("{} apart, in a row up to {}{verdict}", short(*difference), short(*scale))
         }
-        InputFound::NotCompared => "not compared: not on both sides in one shape".to_owned(),
+        InputFound::NotCompared => "not compared, since it is not on both sides in one shape".to_owned(),
     }
 }
 
@@ -155,7 +156,12 @@ fn kinds(out: &mut String, report: &Report) {
     let width = |of: &dyn Fn(&KindDifference) -> usize| shown.iter().map(|kind| of(kind)).max().unwrap_or(0);
     let (kinds, values) = (width(&|kind| kind.kind.len()), width(&|kind| kind.value.len()));
     for KindDifference { kind, value, token, difference, scale } in &shown {
-        let _ = writeln!(out, "  {kind:<kinds$}  {difference:>9.3e}  in {scale:.3e}  {value:<values$}  token {token}");
+        let _ = writeln!(
+            out,
+            "  {kind:<kinds$}  {:>9}  in a row up to {:<9}  {value:<values$}  token {token}",
+            short(*difference),
+            short(*scale)
+        );
     }
     let cut = report.kinds.len() - shown.len();
     if cut > 0 {
@@ -168,6 +174,18 @@ fn kinds(out: &mut String, report: &Report) {
         count(same, "kind"),
         if same == 1 { "is" } else { "are" }
     );
+}
+
+/// A number in four digits.
+fn short(number: f64) -> String {
+    match number.abs() {
+        size if size == 0.0 || !size.is_finite() => number.to_string(),
+        size if (1e-3..1e5).contains(&size) => {
+            let digits = (3 - size.log10().floor() as i32).max(0) as usize;
+            format!("{number:.digits$}")
+        }
+        _ => format!("{number:.3e}"),
+    }
 }
 
 /// A number as f32 writes it, which is what it is on both sides.

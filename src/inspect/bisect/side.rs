@@ -147,7 +147,7 @@ impl<S: Session> Pass<'_, S> {
     /// A value of the last step, and which part of it is a token's.
     pub(super) fn given(&self, nth: usize, token: usize) -> Option<(&Tensor, Part)> {
         let tensor = self.given[nth].as_ref()?;
-        Some((tensor, self.values[nth].part(token, self.step)?))
+        Some((tensor, self.values[nth].along.part(token, self.step)?))
     }
 
     /// The text that an op runs.
