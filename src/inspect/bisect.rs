@@ -5,7 +5,7 @@
 //! and at that token every value before it in the order of the graph. So all that it was computed from in this and in
 //! earlier tokens is within the tolerance, weights aside. Values are kept as outputs, as many at once as the bound on
 //! bytes allows; where there are more, the tokens are run again with others kept. That changes which values share
-//! memory, and nothing that is computed.
+//! memory, and nothing that is computed. Never says which side is right.
 
 mod compare;
 mod print;
@@ -20,8 +20,7 @@ pub use side::{Side, Source};
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::compile::CompileError;
-use crate::exec::{ExecError, Executor};
+use crate::exec::Executor;
 use crate::generate::GenerateError;
 use crate::generate::plans::PlanSetError;
 use crate::inspect::bisect::compare::{Apart, Row, compare};
@@ -71,18 +70,6 @@ impl std::error::Error for BisectError {}
 impl From<GenerateError> for BisectError {
     fn from(error: GenerateError) -> Self {
         Self::Run(error)
-    }
-}
-
-impl From<CompileError> for BisectError {
-    fn from(error: CompileError) -> Self {
-        Self::Run(error.into())
-    }
-}
-
-impl From<ExecError> for BisectError {
-    fn from(error: ExecError) -> Self {
-        Self::Run(error.into())
     }
 }
 

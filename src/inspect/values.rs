@@ -298,8 +298,11 @@ impl Values {
             self.values.iter().filter_map(|value| Some((value.state?, value.op?))).collect();
         let before = self.values.len();
         self.add_states(plan);
-        for value in &mut self.values[before..] {
+        for mut value in self.values.split_off(before) {
             value.op = value.state.and_then(|state| writers.get(&state).copied());
+            // Where it gets its last version.
+            let last = self.values.iter().rposition(|other| other.state == value.state);
+            self.values.insert(last.map_or(self.values.len(), |last| last + 1), value);
         }
         self
     }

@@ -1,8 +1,8 @@
 //! A bisection as text for people.
 //!
-//! Gets a [`Report`] and what the sides are called, returns lines: what was run, the parting with its op and inputs, the
-//! largest differences. What holds then: everything in the text is in the data; long lists are cut, and say so. Never
-//! finds anything out.
+//! Gets a [`Report`] and what the sides are called, returns lines: what was run, the parting with its op and inputs,
+//! the largest differences. What holds then: everything in the text is in the data; long lists are cut, and say so.
+//! Never finds anything out.
 
 use std::fmt::Write;
 
@@ -76,6 +76,7 @@ fn tell(out: &mut String, parting: &Parting) {
         if let Some(text) = kernel_text(op) {
             row("text", &text);
         }
+        op.bound_apart.iter().for_each(|port| row("reads", port));
     }
     let [a, b] = parting.elements;
     let at: Vec<String> = parting.at.iter().map(usize::to_string).collect();

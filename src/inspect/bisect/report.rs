@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::exec::Executor;
 use crate::inspect::bisect::compare::{Row, Tolerance, compare};
 use crate::inspect::bisect::{Bisection, Found, High, Notes};
-use crate::inspect::values::{Along, From, Taken, Value};
+use crate::inspect::values::{Along, Computed, From, Taken, Value};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -96,6 +96,8 @@ pub struct OpFacts {
     pub place: [String; 2],
     /// Whether both run the same text, constants and storage formats included.
     pub has_same_text: Option<bool>,
+    /// Ports that are bound to other values on each side, with both.
+    pub bound_apart: Vec<String>,
 }
 
 /// What an op reads, and how that compared.
@@ -214,6 +216,7 @@ impl<E: Executor> Bisection<'_, E> {
                 file: both.map(|op| op.file.clone()),
                 place: both.map(|op| op.place.clone()),
                 has_same_text: found.has_same_text,
+                bound_apart: bound_apart(both),
             }
         });
         // Inputs of the host are the same by what was asked for.
@@ -310,6 +313,14 @@ impl<E: Executor> Bisection<'_, E> {
         });
         (kinds.collect(), all.len())
     }
+}
+
+/// Ports of an op that are bound to other values on each side.
+fn bound_apart([a, b]: [&Computed; 2]) -> Vec<String> {
+    let other = |taken: &Taken| b.inputs.iter().find(|other| other.port == taken.port);
+    let pairs = a.inputs.iter().filter_map(|taken| Some((taken, other(taken)?)));
+    let apart = pairs.filter(|(one, other)| one.path != other.path);
+    apart.map(|(one, other)| format!("{} is {} in A, {} in B", one.port, one.path, other.path)).collect()
 }
 
 /// The shape of a value in words, and the index on every axis of an element of a token's part.
