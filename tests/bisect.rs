@@ -202,7 +202,7 @@ fn several_passes_find_what_one_finds() {
     let dir = TempDir::new();
     let shaders = edited(&dir, "group_norm.wgsl", "load_bias(channel", "1.5 * load_bias(channel");
     let changed = format!("hal,step-tokens=16,shaders={}", text(&shaders));
-    for (b, tolerance) in [("hal,step-tokens=16", "0"), (changed.as_str(), "0"), (changed.as_str(), "1e-2,5e-2")] {
+    for (b, tolerance) in [("hal,step-tokens=16", "0"), (changed.as_str(), "1e-2,5e-2")] {
         let args = ["--prompt", "Alice was beginning to get very tired", "--tolerance", tolerance];
         let with = |memory| report("hal,step-tokens=16", b, &[&args[..], &["--memory", memory]].concat());
         let (mut one, mut many) = (with("512"), with("4"));
@@ -232,8 +232,8 @@ fn plans_are_compared_by_what_they_give() {
     for (a, b) in [("hal".to_owned(), plan(&one)), (plan(&four), "hal".to_owned()), (plan(&one), plan(&four))] {
         let found = report(&a, &b, &args);
         assert!(found["parting"].is_null(), "{found:#}");
-        // Logits, two kept values, and six states.
-        assert_eq!((&found["values"], &found["unlike"]), (&9.into(), &Value::Array(Vec::new())), "{found:#}");
+        // Logits, two kept values, and the states of three layers.
+        assert_eq!((&found["values"], &found["unlike"]), (&12.into(), &Value::Array(Vec::new())), "{found:#}");
     }
     let shaders = edited(&dir, "layer_norm.ron", "\"eps\": 1e-5", "\"eps\": 1.1e-5");
     let other = format!("hal,shaders={}", text(&shaders));
