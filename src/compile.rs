@@ -158,10 +158,7 @@ impl Compiler<'_> {
     /// Everything that is wrong with the graph, or what the checker refuses.
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
         let wrong = |diagnostics| CompileError::wrong(diagnostics, self.sources);
-        let Self { limits, keep, batch_invariant, .. } = *self;
-        let request = Request { shape, limits, keep, batch_invariant };
-        let (model, lints) =
-            model::build(self.graph, self.kernels, self.sources, self.index, &request).map_err(wrong)?;
+        let (model, lints) = self.model(shape)?;
         let schedule = schedule::build(&model).map_err(wrong)?;
         let (weights, rests) = (lower::lay_out(&model), self.state_rests(&model, &schedule));
         let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights, &rests).map_err(wrong)?;
@@ -175,6 +172,17 @@ impl Compiler<'_> {
 }
 
 impl Compiler<'_> {
+    /// The model alone, `model::build`, for those who ask what a graph computes; and its lints.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the graph.
+    pub fn model(&self, shape: StepShape) -> Result<(Model, Vec<Diagnostic>), CompileError> {
+        let Self { limits, keep, batch_invariant, .. } = *self;
+        let request = Request { shape, limits, keep, batch_invariant };
+        let built = model::build(self.graph, self.kernels, self.sources, self.index, &request);
+        built.map_err(|diagnostics| CompileError::wrong(diagnostics, self.sources))
+    }
+
     /// Where states rest: as suits steps of one token, which are most of all steps. So plans agree, whatever their own
     /// size and wherever they are made. Of a graph that has no such step, each plan has its own way.
     fn state_rests(&self, model: &Model, schedule: &Schedule) -> Vec<Usage> {

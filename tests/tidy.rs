@@ -32,8 +32,9 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("exec", &["base", "checkpoint", "tensor", "plan"]),
     ("compile", &["base", "checkpoint", "tensor", "sources", "graph", "kernel", "model", "schedule", "plan"]),
     ("generate", &["base", "checkpoint", "tensor", "plan", "compile", "exec"]),
-    // The lines of a kernel that reach a binding are for naga to find, and so for `kernel`.
-    ("inspect", &["base", "checkpoint", "tensor", "kernel", "plan", "compile", "exec", "generate"]),
+    // The lines of a kernel that reach a binding are for naga to find, and so for `kernel`; which op computes a value
+    // from what is known to `model`.
+    ("inspect", &["base", "checkpoint", "tensor", "kernel", "model", "plan", "compile", "exec", "generate"]),
     (
         "cli",
         &[

@@ -5,10 +5,12 @@
 //! decides what a stage does.
 
 mod bench;
+mod bisect;
 mod check;
 mod compile;
 mod devices;
 mod diff;
+mod dump;
 mod executor;
 mod explain;
 mod files;
@@ -55,6 +57,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Prove a plan by experiment: executors agree, its transitions are sufficient, and each is necessary
     Verify(verify::VerifyArgs),
+    /// Run two configurations side by side, and find the first value that parts
+    Bisect(Box<bisect::BisectArgs>),
     /// Lay out graphs and manifests in the canonical way
     Fmt(fmt::FmtArgs),
     /// List devices, and which executors can use them
@@ -196,6 +200,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Bisect(args) => bisect::run(*args),
         Command::Fmt(args) => fmt::run(args),
         Command::Devices(args) => devices::run(args),
     };

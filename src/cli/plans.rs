@@ -80,7 +80,7 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
 }
 
 /// Whether a file begins as plan files do.
-fn is_plan(path: &str) -> bool {
+pub(super) fn is_plan(path: &str) -> bool {
     let mut begin = [0; file::HEADER.len()];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
     read.is_ok() && begin == *file::HEADER.as_bytes()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::base::role::OutputRole;
+use crate::cli::dump::{self, Dump, Watch};
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::plans::{self, Source, What};
 use crate::cli::prompts::{self, Defaults, List, MAX_STRAY, Printer};
@@ -28,7 +29,7 @@ use crate::generate::{GenerateError, Rows, STEP_TOKENS};
 use crate::tensor::Tensor;
 
 /// The token with which the built-in model's texts begin and end.
-const DEMO_TEXT_BOUNDARY: u32 = 0;
+pub(super) const DEMO_TEXT_BOUNDARY: u32 = 0;
 
 /// More prompt than anyone means to give: a bound on what is read into memory.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
@@ -86,6 +87,11 @@ pub(super) struct RunArgs {
     /// Logits of every position of the prompt, not of the last alone
     #[arg(long, requires = "logits")]
     all_positions: bool,
+    /// Write a value of the prompt to a safetensors file, with the tokens as its first axis, or one token's part of it:
+    /// VALUE[@TOKEN]=FILE (may be repeated, for one file too). What tokens have no part of, as states, is written as it
+    /// is after each step, or after the step that has the token; see --step-tokens
+    #[arg(long, value_name = "VALUE[@TOKEN]=FILE", value_parser = dump::parse, conflicts_with = "prompts")]
+    dump: Vec<Dump>,
     /// Go on from the state in this file, which `--state-out` wrote for the same model
     #[arg(long, value_name = "FILE")]
     state_in: Option<PathBuf>,
@@ -177,6 +183,11 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     }
     log_sink::install(args.validate || args.drop_transition.is_some());
     let input = plans::read(&args.model, &args.plans, args.step_tokens)?;
+    if !args.dump.is_empty() && matches!(input.what, What::Plans { .. }) {
+        let message =
+            "`--dump` is for graphs, which are compiled when they are run; a plan has what it was compiled with";
+        return Err(Failure::Environment(message.into()));
+    }
     input.check_rows(args.all_positions)?;
     check_tokens(&args, &input)?;
     let state_in = args.state_in.as_deref().map(|path| files::read(path, "a state", MAX_STATE_BYTES)).transpose()?;
@@ -185,6 +196,9 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         Some(path) => Work::Many(prompts(&args, &input, path, given.as_ref())?),
         None => Work::One(prompt(&args, &input, given.as_ref())?),
     };
+    if let Work::One(prompt) = &work {
+        dump::check(&args.dump, prompt.len())?;
+    }
     let capacity = match &work {
         Work::One(_) => 1,
         Work::Many(list) => input.side_by_side(list.prompts.len(), args.sequences)?,
@@ -276,10 +290,13 @@ fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failur
         bar.set_position(done);
     };
     let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
+    let (keep, mut watch) = (dump::kept(&args.model.keep, &args.dump), Watch::nothing());
     let mut batch = match &input.what {
         What::Graph(program) => {
-            let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
+            let (keep, batch_invariant) = (keep.as_slice(), args.model.batch_invariant);
             let compiler = Compiler { keep, batch_invariant, ..program.compiler(index, &limits) };
+            let largest = step_tokens(args, *capacity).last().copied();
+            watch = Watch::new(&args.dump, &compiler, largest.expect("there is a size"))?;
             Batch::open(&executor, compiler, checkpoint, (*capacity, step_tokens(args, *capacity)), progress)?
         }
         What::Plans { plans, .. } => Batch::open_plans(&executor, plans.clone(), checkpoint, *capacity, progress)?,
@@ -293,7 +310,7 @@ fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failur
     let begin = begin.transpose()?;
     let reading = reading(task, batch.options().vocabulary);
     let stats = match &task.work {
-        Work::One(prompt) => one(&mut batch, task, prompt, begin.as_ref(), reading)?,
+        Work::One(prompt) => one(&mut batch, (task, &watch), prompt, begin.as_ref(), reading)?,
         Work::Many(list) => many(&mut batch, args, list, begin.as_ref(), reading)?,
     };
     if args.stats {
@@ -325,24 +342,26 @@ fn owner(input: &Source) -> StateOwner {
 /// Reads one prompt and goes on from it.
 fn one<S: Session>(
     batch: &mut Batch<'_, S>,
-    task: &Task<'_>,
+    (task, watch): (&Task<'_>, &Watch<'_>),
     prompt: &[u32],
     begin: Option<&SequenceState>,
     reading: Reading<'_>,
 ) -> Result<Stats, Failure> {
     let Task { args, input, .. } = task;
     let rows = if args.all_positions { Rows::All } else { Rows::Last };
-    batch.prepare(&[prompt.len()], rows)?;
+    batch.prepare(&[prompt.len()], watch.rows(rows))?;
     batch.prepare(&[1], Rows::Last)?;
     let sequence = batch.join()?;
     begin.map_or(Ok(()), |state| batch.load(sequence, state))?;
     let mut stats = Stats { unit: "steps", ..Stats::default() };
     let began = Instant::now();
-    let (mut logits, outputs) = batch.run(&[Feed { sequence, tokens: prompt }], rows)?;
-    let logits = logits.remove(0);
+    let (logits, outputs) = watch.run(batch, sequence, prompt, rows)?;
     stats.prompt = (prompt.len(), began.elapsed());
     if let Some(path) = &args.logits {
-        let kept = outputs.tensors.iter().filter(|(_, role, _)| *role == OutputRole::Kept);
+        let kept = outputs.tensors.iter().filter(|(name, role, _)| {
+            // What is kept for a dump alone goes there.
+            *role == OutputRole::Kept && args.model.keep.contains(name)
+        });
         let mut tensors = vec![("logits".to_owned(), stack(&logits, batch.options().vocabulary))];
         tensors.extend(kept.map(|(name, _, tensor)| (name.clone(), tensor.clone())));
         files::write_tensors(path, &tensors)?;

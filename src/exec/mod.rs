@@ -428,6 +428,45 @@ pub trait Session {
     }
 }
 
+/// A session of any kind, for those who take whichever executor was chosen.
+impl Session for Box<dyn Session> {
+    fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        (**self).prepare(plan)
+    }
+
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        (**self).prepare_timed(plan)
+    }
+
+    fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
+        (**self).step(plan, inputs)
+    }
+
+    fn outputs(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        (**self).outputs(ticket)
+    }
+
+    fn read_state(&mut self, buffer: u32, row: u64) -> Result<Tensor, ExecError> {
+        (**self).read_state(buffer, row)
+    }
+
+    fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError> {
+        (**self).write_state(buffer, row, row_bytes)
+    }
+
+    fn memory(&self) -> MemoryUse {
+        (**self).memory()
+    }
+
+    fn cpu_cost(&self) -> CpuCost {
+        (**self).cpu_cost()
+    }
+
+    fn gpu_cost(&self) -> GpuCost {
+        (**self).gpu_cost()
+    }
+}
+
 /// Bytes of the buffers that a session holds, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {

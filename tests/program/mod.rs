@@ -67,16 +67,29 @@ pub fn graphc(args: &[&str]) -> Ran {
 }
 
 /// Runs the program with some variables of its environment set.
+pub fn graphc_with(args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+    command.args(args).envs(variables.iter().copied());
+    run(command)
+}
+
+/// Runs the program in a folder.
+pub fn graphc_in(folder: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+    command.args(args).current_dir(folder);
+    run(command)
+}
+
+/// Runs a command.
 ///
 /// # Panics
 /// If it cannot be started, or prints what is no UTF-8.
-pub fn graphc_with(args: &[&str], variables: &[(&str, &str)]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+fn run(mut command: Command) -> Ran {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // Mesa complains without one.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
-    let output = command.args(args).envs(variables.iter().copied()).output();
+    let output = command.output();
     let Output { status, stdout, stderr } = output.expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }
