@@ -40,6 +40,9 @@ A line that ends with \\ goes on in the next; one that begins with // is a messa
 Ctrl-C stops an answer.
 ";
 
+/// What else may be given to go on from.
+const GIVEN: [&str; 4] = ["prompt", "prompt_file", "tokens", "prompts"];
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Conversations")]
 pub(super) struct ChatArgs {
@@ -47,10 +50,10 @@ pub(super) struct ChatArgs {
     #[arg(long, group = "given", conflicts_with_all = ["logits", "all_positions", "print_tokens"])]
     pub chat: bool,
     /// What the model is told before the first message
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    #[arg(long, value_name = "TEXT", requires = "chat", conflicts_with_all = GIVEN)]
     system: Option<String>,
     /// How a conversation is written, a RON file [default: that of World models, User: … Assistant: …]
-    #[arg(long, value_name = "FILE", requires = "chat")]
+    #[arg(long, value_name = "FILE", requires = "chat", conflicts_with_all = GIVEN)]
     template: Option<PathBuf>,
 }
 
@@ -121,6 +124,47 @@ struct Chat<'c, 'b, S> {
     cost: Cost,
 }
 
+/// What a line of input asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Command<'l> {
+    Nothing,
+    Say(&'l str),
+    Retry,
+    Reset,
+    Save(&'l str),
+    Load(&'l str),
+    Help,
+    Quit,
+}
+
+/// What a line asks for, or why it cannot be told.
+fn command(line: &str) -> Result<Command<'_>, String> {
+    let line = line.trim();
+    let Some(rest) = line.strip_prefix('/') else {
+        return Ok(if line.is_empty() { Command::Nothing } else { Command::Say(line) });
+    };
+    // Two of them are a message that begins with one.
+    if rest.starts_with('/') {
+        return Ok(Command::Say(rest));
+    }
+    let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let argument = argument.trim();
+    let alone = |command| match argument {
+        "" => Ok(command),
+        more => Err(format!("`/{name}` stands alone, found `{more}` behind it")),
+    };
+    match (name, argument) {
+        ("retry", _) => alone(Command::Retry),
+        ("reset", _) => alone(Command::Reset),
+        ("help", _) => alone(Command::Help),
+        ("quit", _) => alone(Command::Quit),
+        ("save" | "load", "") => Err(format!("`/{name}` takes the name of a file")),
+        ("save", path) => Ok(Command::Save(path)),
+        ("load", path) => Ok(Command::Load(path)),
+        _ => Err(format!("unknown command `/{name}`; `/help` lists them")),
+    }
+}
+
 /// Converses until the input ends.
 pub(super) fn run<S: Session>(batch: &mut Batch<'_, S>, setting: &Setting<'_>) -> Result<Cost, Failure> {
     let mut input = Input::open()?;
@@ -160,33 +204,17 @@ impl<'c, 'b, S: Session> Chat<'c, 'b, S> {
         Ok(Self { batch, setting, sequence, start, now, turn: None, answers: 0, is_closed: false, cost })
     }
 
-    /// Takes a message or a command. Breaks at the end.
-    fn take(&mut self, message: &str) -> Result<ControlFlow<()>, Failure> {
-        let message = message.trim();
-        let command = message.strip_prefix('/').filter(|rest| !rest.starts_with('/'));
-        let Some(command) = command else {
-            // Two of them are a message that begins with one.
-            let message = if message.starts_with('/') { &message[1..] } else { message };
-            if !message.is_empty() {
-                self.say(message)?;
-            }
-            return Ok(ControlFlow::Continue(()));
-        };
-        let (name, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-        match (name, argument.trim()) {
-            ("quit", "") => return Ok(ControlFlow::Break(())),
-            ("help", "") => eprint!("{HELP}"),
-            ("reset", "") => (self.now, self.turn) = (self.start.clone(), None),
-            ("retry", "") => self.retry()?,
-            ("save" | "load", "") => {
-                return Err(Failure::Environment(format!("`/{name}` takes the name of a file")));
-            }
-            ("save", path) => self.save(Path::new(path))?,
-            ("load", path) => self.load(Path::new(path))?,
-            ("quit" | "help" | "reset" | "retry", more) => {
-                return Err(Failure::Environment(format!("`/{name}` stands alone, found `{more}` behind it")));
-            }
-            _ => return Err(Failure::Environment(format!("unknown command `/{name}`; `/help` lists them"))),
+    /// Takes a line of input. Breaks at the end.
+    fn take(&mut self, line: &str) -> Result<ControlFlow<()>, Failure> {
+        match command(line).map_err(Failure::Environment)? {
+            Command::Nothing => {}
+            Command::Say(message) => self.say(message)?,
+            Command::Retry => self.retry()?,
+            Command::Reset => (self.now, self.turn) = (self.start.clone(), None),
+            Command::Save(path) => self.save(Path::new(path))?,
+            Command::Load(path) => self.load(Path::new(path))?,
+            Command::Help => eprint!("{HELP}"),
+            Command::Quit => return Ok(ControlFlow::Break(())),
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -195,12 +223,18 @@ impl<'c, 'b, S: Session> Chat<'c, 'b, S> {
         let message = self.setting.manner.template.user(message);
         let message = self.setting.vocabulary.encode(&message)?;
         let tokens = [self.now.1.as_slice(), &message].concat();
+        let answering = Answering::begin();
         let began = Instant::now();
         let logits = self.read(&tokens)?;
-        self.turn = Some(Turn { state: self.batch.save(self.sequence)?, logits, tokens: tokens.len() });
         self.cost.read.0 += tokens.len();
         self.cost.read.1 += began.elapsed();
-        self.answer()
+        if answering.is_to_stop() {
+            // Before there is an answer, so there is no message either.
+            eprintln!("(stopped)");
+            return Ok(());
+        }
+        self.turn = Some(Turn { state: self.batch.save(self.sequence)?, logits, tokens: tokens.len() });
+        self.answer(&answering)
     }
 
     fn retry(&mut self) -> Result<(), Failure> {
@@ -208,7 +242,7 @@ impl<'c, 'b, S: Session> Chat<'c, 'b, S> {
             return Err(Failure::Environment("there is no answer to draw anew".into()));
         };
         self.batch.load(self.sequence, &turn.state)?;
-        self.answer()
+        self.answer(&Answering::begin())
     }
 
     /// Runs tokens behind what was read.
@@ -219,11 +253,10 @@ impl<'c, 'b, S: Session> Chat<'c, 'b, S> {
     }
 
     /// Draws and prints an answer. The sequence has read all before it.
-    fn answer(&mut self) -> Result<(), Failure> {
+    fn answer(&mut self, answering: &Answering) -> Result<(), Failure> {
         let Self { batch, setting, sequence, turn, .. } = self;
         let turn = turn.as_ref().expect("a message comes before its answer");
         let mut continuation = Continuation::new(setting.rules, setting.count, setting.seed.wrapping_add(self.answers));
-        let answering = Answering::begin();
         let mut printer = Printer { is_silent: setting.json, has_begun: false, is_closed: false };
         let began = Instant::now();
         let steps = answer::generate(batch, *sequence, &mut continuation, turn.logits.clone(), false, &mut |drawn| {
@@ -231,7 +264,6 @@ impl<'c, 'b, S: Session> Chat<'c, 'b, S> {
             let is_over = printer.is_closed || answering.is_to_stop();
             Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        drop(answering);
         self.cost.generated.0 += steps;
         self.cost.generated.1 += began.elapsed();
         printer.print(&continuation.interrupt())?;
@@ -328,10 +360,35 @@ mod tests {
     use crate::base::span::SourceMap;
 
     #[test]
+    fn lines_are_messages_or_commands() {
+        for (line, expected) in [
+            ("  ", Command::Nothing),
+            (" hi /retry ", Command::Say("hi /retry")),
+            ("//etc is a folder", Command::Say("/etc is a folder")),
+            ("/retry", Command::Retry),
+            (" /reset ", Command::Reset),
+            ("/save  a file ", Command::Save("a file")),
+            ("/load\tb", Command::Load("b")),
+            ("/help", Command::Help),
+            ("/quit", Command::Quit),
+        ] {
+            assert_eq!(command(line), Ok(expected), "{line}");
+        }
+        for (line, message) in [
+            ("/dance", "unknown command `/dance`; `/help` lists them"),
+            ("/", "unknown command `/`; `/help` lists them"),
+            ("/save ", "`/save` takes the name of a file"),
+            ("/quit now", "`/quit` stands alone, found `now` behind it"),
+        ] {
+            assert_eq!(command(line), Err(message.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
     fn answers_are_remembered_as_their_text() {
         let mut map = SourceMap::new();
-        let lines = "1 'a' 1\n2 'b' 1\n3 '\\n' 1\n4 '\\n\\n' 2\n5 b'\\xc3' 1\n6 b'\\xa9' 1\n7 b'\\xa9\\n' 2\n8 'é' 2\n";
-        let source = map.add("v", lines);
+        let bytes = "5 b'\\xc3' 1\n6 b'\\xa9' 1\n7 b'\\xa9\\n' 2\n8 'é' 2\n";
+        let source = map.add("v", format!("1 'a' 1\n2 'b' 1\n3 '\\n' 1\n4 '\\n\\n' 2\n{bytes}"));
         let vocabulary = Vocabulary::parse(&map, source, None).expect("a vocabulary");
         let closed = |tokens: &[u32], text: &str| {
             let (tokens, text) = (tokens.to_vec(), text.to_owned());
