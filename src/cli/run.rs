@@ -64,7 +64,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=4096), requires = "prompts",
           conflicts_with_all = ["prompt", "prompt_file", "tokens"])]
     sequences: Option<u32>,
-    /// How many tokens to generate at most; 0 only processes the prompt [default: 200, and 4096 for an answer of --chat]
+    /// How many tokens to generate at most; 0 only processes the prompt [default: 200, and 4096 for an answer of
+    /// --chat]
     #[arg(short, value_name = "N", allow_negative_numbers = true)]
     n: Option<u32>,
     /// What runs the plan
