@@ -20,6 +20,9 @@ pub static DEMO_MODEL: &[u8] = include_bytes!("../models/model.safetensors");
 /// the ids from 65530 on are not in it.
 pub static WORLD_VOCABULARY: &str = include_str!("../vocabularies/rwkv_world.txt");
 
+/// How a conversation is written for World models, in the form that `graphc run --template` reads.
+pub static CHAT_TEMPLATE: &str = include_str!("../templates/world.ron");
+
 /// A file that cannot be read.
 #[derive(Debug)]
 pub struct ReadError {

@@ -57,7 +57,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 const LOWER_IMPORTS: [&str; 3] = ["schedule", "model", "kernel"];
 
 /// Where crates, and `unsafe`, may be used. Tests may use all of them.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("naga", &["kernel/", "exec/hal/"]),
     ("petgraph", &["schedule/"]),
     ("wgpu", &["exec/wgpu/"]),
@@ -70,6 +70,9 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("indicatif", &["cli/"]),
     ("codespan_reporting", &["base/diag.rs"]),
     ("aho_corasick", &["generate/vocabulary.rs"]),
+    ("libm", &["generate/"]),
+    ("rustyline", &["cli/chat/"]),
+    ("ctrlc", &["cli/chat/"]),
 ];
 
 /// Parts of tensor names that are words of our own as well.

@@ -27,7 +27,8 @@ pub(super) fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<Strin
     let bytes = read(path, what, max_bytes)?;
     if bytes.is_empty() {
         // Whoever names a file means what is in it; most likely what should have written it has failed.
-        return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
+        let what = what.trim_start_matches("a ").trim_end_matches('s');
+        return Err(Failure::Environment(format!("`{}` is empty: there is no {what} in it", path.display())));
     }
     utf8(path, bytes)
 }

@@ -4,8 +4,10 @@
 //! everything else to stderr. Flags are typed here and given their meaning in the file of their subcommand. Never
 //! decides what a stage does.
 
+mod answer;
 mod bench;
 mod bisect;
+mod chat;
 mod check;
 mod compile;
 mod devices;
@@ -17,9 +19,11 @@ mod files;
 mod fmt;
 mod input;
 mod log_sink;
+mod perplexity;
 mod plans;
 mod prompts;
 mod run;
+mod sampling;
 mod text;
 mod verify;
 
@@ -45,6 +49,8 @@ struct Cli {
 enum Command {
     /// Run a model on a prompt and print what it says
     Run(Box<run::RunArgs>),
+    /// Measure how well a model foretells a text: bits per byte, and perplexity
+    Perplexity(Box<perplexity::PerplexityArgs>),
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
     /// Explain one thing of a plan: why a barrier stands, where a value lives, what a command waits for
@@ -194,6 +200,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(*args),
         Command::Diff(args) => diff::run(*args),

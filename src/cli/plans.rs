@@ -146,8 +146,8 @@ impl Source {
         }
     }
 
-    /// Whether there are the rows of logits that will be wanted: the last ones, or all.
-    pub(super) fn check_rows(&self, all_positions: bool) -> Result<(), Failure> {
+    /// Whether there are the rows of logits that will be wanted: the last ones, or all, and then by whom.
+    pub(super) fn check_rows(&self, all: Option<&str>) -> Result<(), Failure> {
         let What::Plans { plans, paths } = &self.what else { return Ok(()) };
         let shape = plans.plans().last().expect("there is a plan").shape;
         let lacking = |rows: Rows, why: &str| {
@@ -159,9 +159,11 @@ impl Source {
         if !plans.serves(Rows::Last) {
             return lacking(Rows::Last, "a step gives a row of logits for every sequence");
         }
-        if all_positions && !plans.serves(Rows::All) {
-            return lacking(Rows::All, "`--all-positions` wants a row of logits for every token of a step");
+        match all {
+            Some(who) if !plans.serves(Rows::All) => {
+                lacking(Rows::All, &format!("{who} wants a row of logits for every token of a step"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
