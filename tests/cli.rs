@@ -293,11 +293,35 @@ fn value_that_cannot_be_kept_is_answered_with_a_near_one() {
 
 #[test]
 fn no_driver_is_answered_with_what_to_install() {
-    for executor in ["auto", "hal", "wgpu"] {
-        let nothing = [("VK_ICD_FILENAMES", "/nonexistent")];
+    let nothing = [("VK_ICD_FILENAMES", "/nonexistent")];
+    for executor in ["hal", "wgpu"] {
         let ran = graphc_with(&["run", "--prompt", "x", "-n", "1", "--executor", executor], &nothing);
         ran.fails(2, &["no device", "mesa-vulkan-drivers"]);
     }
+}
+
+#[test]
+fn without_a_driver_the_cpu_runs_it() {
+    let nothing = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
+    let args = ["run", "--prompt", "The ", "-n", "4", "--temperature", "0"];
+    let left_to_it = graphc_with(&args, &nothing).fine();
+    assert!(left_to_it.err.starts_with("executor: reference on "), "{left_to_it}");
+    assert!(left_to_it.err.contains("(no device for hal or wgpu)"), "{left_to_it}");
+    let named = graphc_with(&[&args[..], &["--executor", "reference", "--sanitize"]].concat(), &nothing).fine();
+    assert_eq!((named.out, named.err.as_str()), (left_to_it.out, ""), "a sanitizer changes nothing");
+    let listed = graphc_with(&["devices"], &nothing).fine().out;
+    assert!(listed.contains("executors   reference") && listed.contains("no other devices: "), "{listed}");
+    let wrong = [&args[..], &["--executor", "reference", "--device", "no such CPU"]].concat();
+    graphc_with(&wrong, &nothing).fails(2, &["the CPU's name does not contain `no such cpu`"]);
+}
+
+#[test]
+fn a_sanitizer_is_the_reference_executors() {
+    let run = |more: &[&str]| graphc(&[&["run", "--prompt", "x", "-n", "1"], more].concat());
+    run(&["--sanitize"]).fails(2, &["`--sanitize` takes `--executor reference`"]);
+    run(&["--executor", "reference", "--drop-transition", "1.0"]).fails(2, &["`--executor reference --sanitize`"]);
+    let found = run(&["--executor", "reference", "--sanitize", "--drop-transition", "5.2"]);
+    found.fails_with_result(1, "", &["and no transition orders them (RAW)", "the sanitizer found"]);
 }
 
 #[test]

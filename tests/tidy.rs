@@ -57,8 +57,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 const LOWER_IMPORTS: [&str; 3] = ["schedule", "model", "kernel"];
 
 /// Where crates, and `unsafe`, may be used. Tests may use all of them.
-const CRATES: [(&str, &[&str]); 15] = [
-    ("naga", &["kernel/", "exec/hal/"]),
+const CRATES: [(&str, &[&str]); 18] = [
+    ("naga", &["kernel/", "exec/hal/", "exec/reference/"]),
     ("petgraph", &["schedule/"]),
     ("wgpu", &["exec/wgpu/"]),
     ("wgpu_hal", &["exec/hal/"]),
@@ -66,11 +66,14 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("ron", &["base/raw.rs", "plan/file.rs", "cli/"]),
     ("safetensors", &["checkpoint/", "generate/state.rs", "cli/"]),
     ("memmap2", &["checkpoint/"]),
+    ("rayon", &["exec/reference/level.rs"]),
+    ("zerocopy", &["exec/reference/memory.rs"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("codespan_reporting", &["base/diag.rs"]),
     ("aho_corasick", &["generate/vocabulary.rs"]),
-    ("libm", &["generate/"]),
+    ("libm", &["generate/", "exec/reference/"]),
+    ("pulp", &["exec/reference/machine/mod.rs"]),
     ("rustyline", &["cli/chat/"]),
     ("ctrlc", &["cli/chat/"]),
 ];

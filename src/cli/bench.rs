@@ -8,6 +8,7 @@ use crate::cli::{Failure, Format, ModelArgs, input, print_result};
 use crate::compile::{Compiler, Program};
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
+use crate::exec::reference::ReferenceOptions;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::inspect::bench::{BenchOptions, Report, bench};
 
@@ -45,9 +46,11 @@ pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
     // Nothing is checked along the way, in debug builds either: that would be measured, too.
     let hal = HalOptions { track: false, validation_layers: false, dropped: None };
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
-    let report = match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu)? {
+    let reference = ReferenceOptions { track: false, ..ReferenceOptions::new() };
+    let report = match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &reference)? {
         Chosen::Hal(executor) => measure(&executor, "hal", &input, &args.model, &options)?,
         Chosen::Wgpu(executor) => measure(&executor, "wgpu", &input, &args.model, &options)?,
+        Chosen::Reference(executor) => measure(&executor, "reference", &input, &args.model, &options)?,
     };
     print_result(&match args.format {
         Format::Text => table(&report),

@@ -16,6 +16,7 @@ use crate::cli::{Failure, Format, ModelArgs, files, print_result, text};
 use crate::compile::Compiler;
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
+use crate::exec::reference::ReferenceOptions;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::inspect::bisect::{self, BisectError, Settings, Side, Source, Tolerance};
 
@@ -255,7 +256,7 @@ impl Opened {
         let track = cfg!(debug_assertions);
         let hal = HalOptions { track, validation_layers: false, dropped: None };
         let wgpu = WgpuOptions { backend: WgpuBackend::Native, track, validation_layers: false };
-        let executor = executor::choose(own.executor, own.device.as_deref(), &hal, &wgpu)?;
+        let executor = executor::choose(own.executor, own.device.as_deref(), &hal, &wgpu, &ReferenceOptions::new())?;
         let limits = match &own.target {
             Some(target) => limits(target)?,
             None => executor.device().limits.clone(),

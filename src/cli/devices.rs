@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::{Failure, Format, print_result};
 use crate::exec::DeviceInfo;
 use crate::exec::hal::{HalOptions, VulkanExecutor};
+use crate::exec::reference::{ReferenceExecutor, ReferenceOptions};
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 
 /// Features that a kernel or an executor may ask about; `--format json` lists all.
@@ -33,6 +34,9 @@ pub(super) fn run(args: DevicesArgs) -> Result<(), Failure> {
             None => devices.push((device, vec!["wgpu"])),
         }
     }
+    let is_alone = devices.is_empty();
+    devices
+        .extend(ReferenceExecutor::devices(&ReferenceOptions::new()).into_iter().map(|cpu| (cpu, vec!["reference"])));
     let mut out = String::new();
     match args.format {
         Format::Json => {
@@ -42,13 +46,16 @@ pub(super) fn run(args: DevicesArgs) -> Result<(), Failure> {
                 .collect();
             let _ = writeln!(out, "{}", serde_json::to_string_pretty(&list).expect("devices are plain data"));
         }
-        Format::Text if devices.is_empty() => {
-            let _ = writeln!(
-                out,
-                "no devices: install a Vulkan driver; Debian's `mesa-vulkan-drivers` has one that needs no GPU"
-            );
+        Format::Text => {
+            devices.iter().for_each(|(device, executors)| print_device(&mut out, device, executors));
+            if is_alone {
+                let _ = writeln!(
+                    out,
+                    "no other devices: for a GPU, install its Vulkan driver; Debian's `mesa-vulkan-drivers` has one \
+                     that needs no GPU"
+                );
+            }
         }
-        Format::Text => devices.iter().for_each(|(device, executors)| print_device(&mut out, device, executors)),
     }
     print_result(&out)
 }

@@ -12,6 +12,7 @@ use crate::cli::run::{DEMO_TEXT_BOUNDARY, open};
 use crate::cli::{Failure, ModelArgs, files, print_result, text};
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
+use crate::exec::reference::ReferenceOptions;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::generate::perplexity::{Surprise, measure};
 use crate::generate::{GenerateError, STEP_TOKENS};
@@ -89,9 +90,11 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
     }
     let hal = HalOptions { track: cfg!(debug_assertions), validation_layers: false, dropped: None };
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: cfg!(debug_assertions), validation_layers: false };
-    let surprise = match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu)? {
+    let surprise = match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &ReferenceOptions::new())?
+    {
         Chosen::Hal(executor) => surprise(&executor, args, &input, &tokens)?,
         Chosen::Wgpu(executor) => surprise(&executor, args, &input, &tokens)?,
+        Chosen::Reference(executor) => surprise(&executor, args, &input, &tokens)?,
     };
     let bytes = (text.len() - skipped) as u64;
     let (bits_per_byte, perplexity) = (surprise.bits_per_byte(bytes), surprise.perplexity());

@@ -11,13 +11,14 @@ use crate::base::limits::Limits;
 use crate::base::role::OutputRole;
 use crate::cli::chat::{self, ChatArgs, MAX_STATE_BYTES, Manner, Setting};
 use crate::cli::dump::{self, Dump, Watch};
-use crate::cli::executor::{self, Chosen, ExecutorChoice};
+use crate::cli::executor::{self, Chosen, ExecutorChoice, SanitizeChoice};
 use crate::cli::plans::{self, Source, What};
 use crate::cli::prompts::{self, Defaults, List, MAX_STRAY, Printer};
 use crate::cli::sampling::{self, EndArgs, SamplingArgs};
 use crate::cli::{Failure, ModelArgs, answer, cannot_print, files, log_sink, print_result, text};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
+use crate::exec::reference::ReferenceOptions;
 use crate::exec::replay::TransitionAt;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::exec::{CpuCost, DeviceInfo, Executor, MemoryUse, Session};
@@ -119,8 +120,13 @@ pub(super) struct RunArgs {
     /// Check every command against tracked usage, and turn on Vulkan's validation layers where installed
     #[arg(long)]
     validate: bool,
+    /// Look at every access of every invocation, and say what is wrong with it (reference): indices out of bounds, reads
+    /// of what nothing wrote, races, missing transitions; with `=nan` the first NaN or infinity, too
+    #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, require_equals = true,
+          default_missing_value = "accesses")]
+    sanitize: Option<SanitizeChoice>,
     /// Leave out transition T of the barrier before level L, as in 3.0, and let the validation layers say what they see
-    /// (hal)
+    /// (hal), or the sanitizer (reference)
     #[arg(long, value_name = "L.T", value_parser = dropped)]
     drop_transition: Option<TransitionAt>,
     #[command(flatten)]
@@ -159,11 +165,7 @@ struct Task<'a> {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
-    if args.drop_transition.is_some() && args.executor != ExecutorChoice::Hal {
-        return Err(Failure::Environment(
-            "`--drop-transition` takes `--executor hal`: no other has transitions".into(),
-        ));
-    }
+    check_executor(&args)?;
     if !args.model.keep.is_empty() && args.logits.is_none() {
         let why = match args.prompts {
             Some(_) => "which `--prompts` does not take",
@@ -212,14 +214,44 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         dropped: args.drop_transition,
     };
     let wgpu_options = WgpuOptions { backend: WgpuBackend::Native, track: tracked, validation_layers: args.validate };
-    match executor::choose(args.executor, args.device.as_deref(), &hal_options, &wgpu_options)? {
-        Chosen::Hal(executor) => with_executor(executor, &task)?,
-        Chosen::Wgpu(executor) => with_executor(executor, &task)?,
+    let reference_options = ReferenceOptions {
+        track: tracked,
+        sanitize: args.sanitize.map(SanitizeChoice::meant),
+        dropped: args.drop_transition,
+        ..ReferenceOptions::new()
+    };
+    let device = args.device.as_deref();
+    match executor::choose(args.executor, device, &hal_options, &wgpu_options, &reference_options)? {
+        Chosen::Hal(executor) => with_executor(&executor, &task)?,
+        Chosen::Wgpu(executor) => with_executor(&executor, &task)?,
+        Chosen::Reference(executor) => {
+            let ran = with_executor(&executor, &task);
+            executor::check_findings(&executor)?;
+            ran?;
+        }
     }
     match log_sink::errors() {
         0 => Ok(()),
         count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),
     }
+}
+
+/// Refuses flags that ask something of an executor which cannot do it.
+fn check_executor(args: &RunArgs) -> Result<(), Failure> {
+    let is_reference = args.executor == ExecutorChoice::Reference;
+    if args.sanitize.is_some() && !is_reference {
+        return Err(Failure::Environment(
+            "`--sanitize` takes `--executor reference`: no other looks at every access".into(),
+        ));
+    }
+    let shows_dropped = args.executor == ExecutorChoice::Hal || args.sanitize.is_some();
+    if args.drop_transition.is_some() && !shows_dropped {
+        return Err(Failure::Environment(
+            "`--drop-transition` takes `--executor hal`, or `--executor reference --sanitize`: nothing else notices"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses tokens given by number that the model does not have, all of them, before a device is asked for.
@@ -283,7 +315,7 @@ fn prompts(
     prompts::parse(&path.display().to_string(), &text, &defaults)
 }
 
-fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failure> {
+fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failure> {
     let Task { args, input, capacity, .. } = task;
     let limits = executor.device().limits.clone();
     let keep = dump::kept(&args.model.keep, &args.dump);
@@ -294,7 +326,7 @@ fn with_executor<E: Executor>(executor: E, task: &Task<'_>) -> Result<(), Failur
         let compiler = Compiler { keep, batch_invariant, ..program.compiler(input.checkpoint.index(), &limits) };
         watch = Watch::new(&args.dump, &compiler, sizes.1.last().copied().expect("there is a size"))?;
     }
-    let mut batch = open(&executor, input, kept, &limits, sizes)?;
+    let mut batch = open(executor, input, kept, &limits, sizes)?;
     let begin = task.state_in.as_deref().map(|bytes| {
         let path = args.state_in.as_deref().unwrap_or(Path::new("")).display();
         let refuse = |reason| Failure::Diagnostics(format!("error: `{path}` is no state of this model: {reason}\n"));

@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::cli::{Failure, Format, ModelArgs, input, log_sink, print_result};
 use crate::compile::{Compiler, open_plan};
 use crate::exec::hal::{HalOptions, VulkanExecutor};
+use crate::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use crate::exec::{ExecError, Executor, PlanId, Session, Weights};
 use crate::inspect::oracle;
@@ -27,6 +28,9 @@ const KNOWN_LAYER: (u32, u32, u32) = (1, 3, 239);
 /// Makes that layer look across submissions; it reads the variable when it is loaded.
 const LAYER_VARIABLE: &str = "VK_LAYER_ENABLES";
 const ACROSS_SUBMISSIONS: &str = "VALIDATION_CHECK_ENABLE_SYNCHRONIZATION_VALIDATION_QUEUE_SUBMIT";
+
+/// What the executor on the CPU is called; its numbers are close to a device's, not the same.
+const REFERENCE: &str = "reference";
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
@@ -87,6 +91,10 @@ struct Report {
     validation_layer: Option<String>,
     /// Steps that had mutants in them.
     mutant_steps: Option<u64>,
+    /// Mutants that the reference executor's model of visibility notices; nothing if it cannot run the plan.
+    killed_by_reference: Option<usize>,
+    /// What its sanitizer finds in the intact plans.
+    findings: Option<usize>,
     executors: Vec<Ran>,
     /// Whether all executors gave the same bits; nothing if there are not two.
     agree: Option<bool>,
@@ -114,6 +122,16 @@ struct Listed {
     pair: Option<String>,
     visible: bool,
     noticed: Option<bool>,
+    reference: Option<String>,
+}
+
+/// What runs of a plan and its mutants have shown of each mutant.
+#[derive(Debug, Default)]
+struct Noticed {
+    /// Whether the layer reports it; nothing where mutants do not run.
+    by_layer: Option<Vec<bool>>,
+    /// What the reference executor has against it.
+    by_reference: Option<Vec<Option<String>>>,
 }
 
 /// The devices to run on: the same one, for both executors.
@@ -159,7 +177,7 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     report.failures.extend(verify::needless_levels(&plans));
     let noticed = run_steps(&args, &subject, &devices, &model, &trial, &mut report)?;
     if args.list {
-        report.list = Some(list(plan, &trial, noticed.as_deref()));
+        report.list = Some(list(plan, &trial, &noticed));
     }
     print_result(&match args.format {
         Format::Text => text(&report),
@@ -279,6 +297,8 @@ fn report(plan: &Plan, trial: &Trial, notes: Vec<String>) -> Report {
         hazards: None,
         validation_layer: None,
         mutant_steps: None,
+        killed_by_reference: None,
+        findings: None,
         executors: Vec::new(),
         agree: None,
         steps: 0,
@@ -288,7 +308,7 @@ fn report(plan: &Plan, trial: &Trial, notes: Vec<String>) -> Report {
     }
 }
 
-/// Runs the steps on every executor, and the mutants on hal. Returns which mutants the layer noticed.
+/// Runs the steps on every executor, and the mutants on hal. Returns who noticed which mutants.
 fn run_steps(
     args: &VerifyArgs,
     subject: &Subject,
@@ -296,11 +316,11 @@ fn run_steps(
     model: &Model<'_>,
     trial: &Trial,
     report: &mut Report,
-) -> Result<Option<Vec<bool>>, Failure> {
+) -> Result<Noticed, Failure> {
     let plans: Vec<&Plan> = subject.plans.iter().map(|plan| &**plan).collect();
     let steps = verify::script(&plans, args.seed);
     let mut traces = Vec::new();
-    let mut noticed = None;
+    let mut noticed = Noticed::default();
     if let Some(executor) = &devices.hal {
         let (mut session, ids) = open(executor, subject)?;
         traces.push(verify::trace(&mut session, &ids, &steps, &subject.plans[0].state)?);
@@ -326,7 +346,7 @@ fn run_steps(
                     let ticket = session.step(ids[0], &steps[0].1)?;
                     session.outputs(ticket).map(|_| log_sink::take())
                 };
-                noticed = Some(under_layer(args, plans[0], model, trial, &mut step, report)?);
+                noticed.by_layer = Some(under_layer(args, plans[0], model, trial, &mut step, report)?);
             }
             Some(_) => report.notes.push(format!(
                 "mutants do not run: what validation sees is known of version {}.{}.{} alone",
@@ -341,7 +361,49 @@ fn run_steps(
     }
     compare(&traces, report);
     report.steps = if traces.is_empty() { 0 } else { steps.len() };
+    noticed.by_reference = on_reference(args, subject, trial, traces.first(), report)?;
     Ok(noticed)
+}
+
+/// Runs every plan on the CPU, under the sanitizer, and compares with what a device gave; then shows the model of
+/// visibility the mutants. Returns what it has against each.
+fn on_reference(
+    args: &VerifyArgs,
+    subject: &Subject,
+    trial: &Trial,
+    device: Option<&Trace>,
+    report: &mut Report,
+) -> Result<Option<Vec<Option<String>>>, Failure> {
+    let plans: Vec<&Plan> = subject.plans.iter().map(|plan| &**plan).collect();
+    let sanitize = Some(Sanitize { not_finite: false });
+    let executor = ReferenceExecutor::new(&ReferenceOptions { sanitize, ..ReferenceOptions::new() }, None)?;
+    let (mut session, ids) = match open(&executor, subject) {
+        Ok(opened) => opened,
+        Err(Failure::Environment(reason)) => {
+            report.notes.push(format!("nothing runs on the reference executor: {reason}"));
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let mut steps = verify::script(&plans, args.seed);
+    steps.truncate(verify::steps_of_all(&plans));
+    let trace = verify::trace(&mut session, &ids, &steps, &plans[0].state)?;
+    report.executors.push(ran(REFERENCE, &executor));
+    let far = device.and_then(|device| verify::distance(device, &trace));
+    report.failures.extend(far.map(|found| format!("the reference executor is off at {found}")));
+    let (findings, omitted) = executor.findings();
+    report.findings = Some(findings.len() + omitted as usize);
+    // A finding begins with its severity, as all failures will.
+    let words = findings.iter().map(|finding| finding.to_string().trim_start_matches("error: ").to_owned());
+    report.failures.extend(words);
+    let footprints = session.footprints(ids[0]).expect("its plan has run");
+    let noticed = verify::notice(plans[0], footprints, trial);
+    report.killed_by_reference = Some(noticed.iter().flatten().count());
+    for (tried, _) in trial.mutants.iter().zip(&noticed).filter(|(_, noticed)| noticed.is_none()) {
+        let mutant = tried.sighting.mutant.text(plans[0]);
+        report.failures.push(format!("the reference executor does not notice: {mutant}"));
+    }
+    Ok(Some(noticed))
 }
 
 fn open<E: Executor>(executor: &E, subject: &Subject) -> Result<(E::Session, Vec<PlanId>), Failure> {
@@ -363,7 +425,7 @@ fn ran<E: Executor>(executor: &'static str, on: &E) -> Ran {
 
 fn compare(traces: &[Trace], report: &mut Report) {
     let [one, other] = traces else {
-        report.notes.push("executors are not compared: it takes two".to_owned());
+        report.notes.push("bits are not compared: it takes hal and wgpu".to_owned());
         return;
     };
     let difference = verify::difference(one, other);
@@ -404,13 +466,14 @@ fn under_layer(
     Ok(findings.noticed)
 }
 
-fn list(plan: &Plan, trial: &Trial, noticed: Option<&[bool]>) -> Vec<Listed> {
+fn list(plan: &Plan, trial: &Trial, noticed: &Noticed) -> Vec<Listed> {
     let listed = trial.mutants.iter().enumerate().map(|(at, tried)| Listed {
         mutant: tried.sighting.mutant.text(plan),
         refusal: tried.verdict.refusal.as_ref().map(ToString::to_string),
         pair: tried.verdict.pair.as_ref().map(|pair| pair.text(plan)),
         visible: !tried.sighting.predicted.is_empty(),
-        noticed: noticed.map(|noticed| noticed[at]),
+        noticed: noticed.by_layer.as_ref().map(|noticed| noticed[at]),
+        reference: noticed.by_reference.as_ref().and_then(|noticed| noticed[at].clone()),
     });
     listed.collect()
 }
@@ -433,7 +496,8 @@ fn text(report: &Report) -> String {
         format!("{mutants}: {found}, {survivors} survive")
     });
     row("unordered", format!("{} pairs of accesses of the intact plans", report.unordered));
-    let names: Vec<String> = report.executors.iter().map(|ran| format!("{} on {}", ran.executor, ran.device)).collect();
+    let on_a_device = report.executors.iter().filter(|ran| ran.executor != REFERENCE);
+    let names: Vec<String> = on_a_device.map(|ran| format!("{} on {}", ran.executor, ran.device)).collect();
     row(
         "executors",
         match (names.as_slice(), report.agree) {
@@ -466,14 +530,24 @@ fn text(report: &Report) -> String {
             _ => format!("{} mutants, none of them run", report.visible_to_validation),
         },
     );
+    row(
+        "reference",
+        match (report.killed_by_reference, report.findings) {
+            (Some(killed), Some(findings)) => {
+                format!("{killed} mutants noticed, {findings} findings of its sanitizer in the intact plans")
+            }
+            _ => "none".to_owned(),
+        },
+    );
     report.notes.iter().for_each(|note| row("note", note.clone()));
-    for Listed { mutant, refusal, pair, visible, noticed } in report.list.iter().flatten() {
+    for Listed { mutant, refusal, pair, visible, noticed, reference } in report.list.iter().flatten() {
         let _ = writeln!(out, "\n{mutant}");
         let _ = writeln!(out, "  checker     {}", refusal.as_deref().unwrap_or("accepts it"));
         let _ = writeln!(out, "  oracle      {}", pair.as_deref().unwrap_or("finds nothing"));
         let visible = if *visible { "visible" } else { "not visible" };
         let noticed = noticed.map_or("not run", |noticed| if noticed { "reported" } else { "not reported" });
         let _ = writeln!(out, "  validation  {visible}, {noticed}");
+        let _ = writeln!(out, "  reference   {}", reference.as_deref().unwrap_or("notices nothing"));
     }
     out
 }

@@ -6,6 +6,7 @@
 //! one. Executors decide nothing: order, memory and transitions are the plan's.
 
 pub mod hal;
+pub mod reference;
 pub mod replay;
 mod slots;
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod masks;
 pub mod mutate;
 
 use crate::base::role::{InputRole, OutputRole};
+use crate::exec::reference::sanitize::shadow::{self, Footprints};
 use crate::exec::{ExecError, Inputs, PlanId, Session, Ticket};
 use crate::inspect::oracle::{longest_chain, unordered, unordered_between};
 use crate::inspect::verify::layer::Sighting;
@@ -17,7 +18,7 @@ use crate::inspect::verify::masks::Model;
 use crate::inspect::verify::mutate::{Verdict, judge, mutants, sorts, transitions};
 use crate::plan::Plan;
 use crate::plan::weights::StateLayout;
-use crate::tensor::Tensor;
+use crate::tensor::{self, Tensor};
 
 /// A mutant and all that can be said of it without running it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,11 +100,18 @@ fn tokens(plan: &Plan) -> String {
     format!("T={}", plan.shape.tokens)
 }
 
-/// The steps of a comparison: which plan, and its inputs. Every plan follows itself and every other one.
+/// How many steps of a [`script`] it takes until every plan has run, and the first one again.
+pub const fn steps_of_all(plans: &[&Plan]) -> usize {
+    if plans.len() > 1 { plans.len() + 1 } else { plans.len() }
+}
+
+/// The steps of a comparison: which plan, and its inputs. First all plans and the first one again; then every plan
+/// follows itself and every other one.
 pub fn script(plans: &[&Plan], seed: u64) -> Vec<(usize, Inputs)> {
     let mut random = fastrand::Rng::with_seed(seed);
     let pairs = (0..plans.len()).flat_map(|one| (0..plans.len()).flat_map(move |other| [one, other]));
-    std::iter::once(0).chain(pairs).map(|plan| (plan, inputs(plans[plan], &mut random))).collect()
+    let all = (0..plans.len()).cycle().take(steps_of_all(plans));
+    all.chain(pairs).map(|plan| (plan, inputs(plans[plan], &mut random))).collect()
 }
 
 /// Tokens at random for sequences of equal length, each in the row of its number.
@@ -171,6 +179,33 @@ pub fn difference(one: &Trace, other: &Trace) -> Option<String> {
         let count = a.bytes.iter().zip(&b.bytes).filter(|(a, b)| a != b).count();
         format!("{name}: expected the same bits, found {count} of {} bytes that differ", a.bytes.len())
     })
+}
+
+/// How far results on the CPU may be from those of a device, relative to the largest element of a tensor: the rounding
+/// of some hundred additions, in whatever order.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// The first thing in which traces of the same steps on unlike devices are further apart than rounding explains, in
+/// words. Of the longer trace, the steps that the other has too are looked at.
+pub fn distance(one: &Trace, other: &Trace) -> Option<String> {
+    let pairs = other.iter().filter_map(|(name, b)| Some((name, &one.iter().find(|(same, _)| same == name)?.1, b)));
+    pairs.into_iter().find_map(|(name, a, b)| {
+        let (a, b) = (a.to_f32(), b.to_f32());
+        if a.len() != b.len() {
+            return Some(format!("{name}: expected {} elements, found {}", a.len(), b.len()));
+        }
+        let largest = a.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let tensor::Difference { max, at, .. } = tensor::difference(&b, &a);
+        let limit = TOLERANCE * largest.max(1.0);
+        (max > limit).then(|| format!("{name}: expected element {at} within {limit:.1e}, found it {max:.1e} off"))
+    })
+}
+
+/// What the reference executor's model of visibility has against each mutant; nothing where it notices none. One step
+/// that ran with its sanitizer says which words the commands touch; no mutant runs.
+pub fn notice(plan: &Plan, footprints: &Footprints, trial: &Trial) -> Vec<Option<String>> {
+    let notice = |tried: &Tried| shadow::noticed(plan, footprints, &[tried.sighting.mutant.edit]);
+    trial.mutants.iter().map(notice).collect()
 }
 
 /// The mutants alone.

@@ -11,6 +11,7 @@ use graphc::base::step::StepShape;
 use graphc::checkpoint::{Checkpoint, Index};
 use graphc::compile::Compiler;
 use graphc::exec::hal::{HalOptions, VulkanExecutor};
+use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{
     CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, MemoryUse, Outputs, PlanId, Progress, Session, Ticket,
@@ -90,17 +91,27 @@ pub enum Kind {
     Wgpu,
     /// The explicit one, on Vulkan.
     Hal,
+    /// The one on the CPU, whatever the device.
+    Reference,
 }
 
-/// Both executors.
+/// Both executors that take a device.
 pub const KINDS: [Kind; 2] = [Kind::Wgpu, Kind::Hal];
 
-/// Either executor.
+/// Every executor on every device, with the device's name.
+pub fn everywhere() -> impl Iterator<Item = (&'static str, Kind)> {
+    let devices = DEVICES.iter().flat_map(|device| KINDS.map(|kind| (*device, kind)));
+    devices.chain([("the CPU", Kind::Reference)])
+}
+
+/// Any executor.
 pub enum AnyExecutor {
     /// The safe one.
     Wgpu(WgpuExecutor),
     /// The explicit one.
     Hal(VulkanExecutor),
+    /// The one on the CPU.
+    Reference(ReferenceExecutor),
 }
 
 impl AnyExecutor {
@@ -115,6 +126,7 @@ impl AnyExecutor {
         let found = match kind {
             Kind::Wgpu => WgpuExecutor::new(&wgpu, Some(device)).map(Self::Wgpu),
             Kind::Hal => VulkanExecutor::new(&hal, Some(device)).map(Self::Hal),
+            Kind::Reference => ReferenceExecutor::new(&ReferenceOptions::new(), None).map(Self::Reference),
         };
         match found {
             Ok(executor) => Some(executor),
@@ -141,6 +153,7 @@ impl Executor for AnyExecutor {
         match self {
             Self::Wgpu(executor) => executor.device(),
             Self::Hal(executor) => executor.device(),
+            Self::Reference(executor) => executor.device(),
         }
     }
 
@@ -153,6 +166,7 @@ impl Executor for AnyExecutor {
         let session: Box<dyn Session> = match self {
             Self::Wgpu(executor) => Box::new(executor.open(weights, state, progress)?),
             Self::Hal(executor) => Box::new(executor.open(weights, state, progress)?),
+            Self::Reference(executor) => Box::new(executor.open(weights, state, progress)?),
         };
         Ok(AnySession { session, state: state.clone() })
     }
