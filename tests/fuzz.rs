@@ -245,6 +245,7 @@ fn state_files() {
         rows: 2,
         row_shape: vec![2],
         init_bits: 0,
+        init_weight: None,
         rest: Usage::STORAGE_READ,
     };
     let buffers = vec![buffer("x.0", DType::F32), buffer("x.1", DType::F32), buffer("once", DType::F16)];

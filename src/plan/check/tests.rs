@@ -164,6 +164,7 @@ fn good() -> Plan {
                 rows: 1,
                 row_shape: vec![4, 4],
                 init_bits: 0,
+                init_weight: None,
                 rest: SW,
             }],
         },
