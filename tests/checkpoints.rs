@@ -35,8 +35,7 @@ fn odd(dtype: DType) -> Checkpoint {
     let dir = TempDir::new();
     let path = dir.file("model.safetensors");
     let (rank_w, rank_a, rank_v, rank_g) = (5, 3, 1, 7);
-    let shape =
-        Shape { layers: 2, heads: 3, head_size: 8, ffn: 40, vocab: 259, rank_w, rank_a, rank_v, rank_g };
+    let shape = Shape { layers: 2, heads: 3, head_size: 8, ffn: 40, vocab: 259, rank_w, rank_a, rank_v, rank_g };
     let format = Format { block0_v: true, ..Format::converted(dtype) };
     write_model(&path, &shape, 3, &format).expect("written");
     // The file may go once it is mapped.
@@ -46,7 +45,8 @@ fn odd(dtype: DType) -> Checkpoint {
 fn logits(executor: &AnyExecutor, program: &Program, checkpoint: &Checkpoint) -> Vec<u32> {
     let limits = graphc::exec::Executor::device(executor).limits.clone();
     let compiler = program.compiler(checkpoint.index(), &limits, &[]);
-    run(&mut decoder(executor, compiler, checkpoint, &[1, 4]), &TOKENS, &[1, 4]).bits()
+    // One size of a step: what the sizes agree on is for others to test, and each takes a driver's time.
+    run(&mut decoder(executor, compiler, checkpoint, &[4]), &TOKENS, &[4]).bits()
 }
 
 /// One model as every kind of file.
@@ -68,9 +68,12 @@ fn variants(model: &[File]) -> Vec<(&'static str, Vec<u8>)> {
 fn one_model_gives_the_same_bits_from_every_kind_of_file() {
     let Some(executor) = AnyExecutor::find(Kind::Hal, DEVICES[0]) else { return };
     let program = Program::rwkv7();
-    for (model, from) in [("synth-v7", synth()), ("odd f32", odd(DType::F32)), ("odd bf16", odd(DType::Bf16))] {
+    // Every kind once, and of the other element types those that differ most.
+    for (model, from, take) in
+        [("synth-v7, f16", synth(), 3), ("odd, f32", odd(DType::F32), 1), ("odd, bf16", odd(DType::Bf16), 3)]
+    {
         let expected = logits(&executor, &program, &from);
-        for (what, bytes) in variants(&files::tensors(&from)) {
+        for (what, bytes) in variants(&files::tensors(&from)).into_iter().rev().step_by(take) {
             let found = logits(&executor, &program, &open(what, bytes));
             assert!(found == expected, "{model}: {what}");
         }
@@ -156,7 +159,9 @@ fn other_files_of_torch_are_refused_by_name() {
 fn shards_are_one_checkpoint() {
     let model = files::tensors(&odd(DType::F16));
     let (one, two): (Vec<File>, Vec<File>) = model.iter().cloned().partition(|file| file.name.contains("att"));
-    for (ending, write) in [("safetensors", files::safetensors as fn(&[File]) -> Vec<u8>), ("bin", |files| files::torch(files, false))] {
+    for (ending, write) in
+        [("safetensors", files::safetensors as fn(&[File]) -> Vec<u8>), ("bin", |files| files::torch(files, false))]
+    {
         let dir = TempDir::new();
         let [a, b] = [format!("model-1-of-2.{ending}"), format!("model-2-of-2.{ending}")];
         std::fs::write(dir.file(&a), write(&one)).expect("written");
@@ -203,7 +208,8 @@ fn a_folder_has_one_checkpoint() {
 
 /// Names and shapes of a file of tensors with these names and shapes, as graphs see it.
 fn seen(container: Container, given: &[(&str, &[u64])]) -> Vec<(String, Vec<u64>)> {
-    let tensor = |(name, shape): &(&str, &[u64])| File::f32(name, shape, &vec![0.0; shape.iter().product::<u64>() as usize]);
+    let tensor =
+        |(name, shape): &(&str, &[u64])| File::f32(name, shape, &vec![0.0; shape.iter().product::<u64>() as usize]);
     let given: Vec<File> = given.iter().map(tensor).collect();
     let bytes = match container {
         Container::Torch => files::torch(&given, false),
@@ -276,7 +282,7 @@ fn names_that_leave_a_doubt_are_refused() {
 #[test]
 fn tables_that_cannot_be_meant_are_refused_with_places() {
     for (text, expected) in [
-        ("Names(name: \"n\", rename: {\"a.{}\": \"b\"})", "n.ron:1:33: `b` carries no number over, or one that `a.{}`"),
+        ("Names(name: \"n\", rename: {\"a.{}\": \"b\"})", "n.ron:1:36: `b` carries no number over, or one that `a.{}`"),
         ("Names(name: \"n\", rename: {\"a.{}.{}\": \"b\"})", "n.ron:1:28: `a.{}.{}` has more than one `{}`"),
         ("Names(name: \"n\", rename: {\"a\": \"b\", \"a\": \"c\"})", "n.ron:1:38: duplicate name `a`"),
         ("Names(name: \"n\", when: [When(has: [])])", "n.ron:1:25: `has` is empty"),
@@ -301,7 +307,13 @@ fn tables_that_cannot_be_meant_are_refused_with_places() {
 }
 
 /// `W + alpha / rank * up down` in f64.
-fn merged(weight: &[f32], down: &[f32], up: &[f32], (rows, columns, rank): (usize, usize, usize), alpha: f64) -> Vec<f64> {
+fn merged(
+    weight: &[f32],
+    down: &[f32],
+    up: &[f32],
+    (rows, columns, rank): (usize, usize, usize),
+    alpha: f64,
+) -> Vec<f64> {
     let product = |row: usize, column: usize| -> f64 {
         (0..rank).map(|at| f64::from(up[row * rank + at]) * f64::from(down[at * columns + column])).sum()
     };
@@ -329,14 +341,14 @@ fn adapters_are_added_whatever_they_are_called_and_however_they_lie() {
     for (what, pair) in [
         ("RWKV-PEFT", [named(&down, "blocks.1.att.key.lora_A"), named(&up, "blocks.1.att.key.lora_B")]),
         ("converted", [named(&down.turned(), "blocks.1.att.key.lora.0"), named(&up, "blocks.1.att.key.lora.1")]),
-        ("peft", [
-            named(&down, &format!("{prefix}.lora_A.weight")),
-            named(&up, &format!("{prefix}.lora_B.weight")),
-        ]),
-        ("peft while it trains", [
-            named(&down, &format!("{prefix}.lora_A.default.weight")),
-            named(&up.turned(), &format!("{prefix}.lora_B.default.weight")),
-        ]),
+        ("peft", [named(&down, &format!("{prefix}.lora_A.weight")), named(&up, &format!("{prefix}.lora_B.weight"))]),
+        (
+            "peft while it trains",
+            [
+                named(&down, &format!("{prefix}.lora_A.default.weight")),
+                named(&up.turned(), &format!("{prefix}.lora_B.default.weight")),
+            ],
+        ),
     ] {
         for bytes in [files::torch(&files::views(&pair), false), files::safetensors(&pair)] {
             let model = odd(DType::F32);
@@ -365,7 +377,11 @@ fn adapters_round_once_and_add_up() {
     let twice = twice.with_lora(pair(1), &tables(), -3.0).expect("it fits");
     assert_eq!(once.tensor(name).expect("there").dtype, DType::Bf16);
     assert_ne!(once.tensor(name), odd(DType::Bf16).tensor(name));
-    assert_eq!(twice.tensor(name), odd(DType::Bf16).tensor(name), "what is added and taken away is not rounded between");
+    assert_eq!(
+        twice.tensor(name),
+        odd(DType::Bf16).tensor(name),
+        "what is added and taken away is not rounded between"
+    );
     assert_ne!(once.fingerprint(), twice.fingerprint());
     assert_ne!(once.fingerprint(), odd(DType::Bf16).fingerprint(), "states of another model are not this one's");
 }
@@ -442,7 +458,7 @@ fn trained_states_are_where_sequences_begin() {
     let mut first: Option<Ran> = None;
     for (what, checkpoint) in &cases {
         let compiler = program.compiler(checkpoint.index(), &limits, &[]);
-        let mut one = decoder(&executor, compiler, checkpoint, &[1, 8]);
+        let mut one = decoder(&executor, compiler, checkpoint, &[8]);
         let ran = from_the_start(&mut one);
         for (label, values) in &ran.states {
             // RWKV-7 keeps [head, value, key], which is how training has it.
@@ -457,16 +473,16 @@ fn trained_states_are_where_sequences_begin() {
     }
     let plain = odd(DType::F32);
     let compiler = program.compiler(plain.index(), &limits, &[]);
-    let without = from_the_start(&mut decoder(&executor, compiler, &plain, &[1, 8]));
+    let without = from_the_start(&mut decoder(&executor, compiler, &plain, &[8]));
     let first = first.expect("there are cases");
     assert!(first.distance(&without) > 0.01, "they matter");
     // Sequences of a batch begin so too: the first, those that follow on others, and those that are reset.
     let compiler = program.compiler(cases[0].1.index(), &limits, &[]);
-    let mut batch = batch(&executor, compiler, &cases[0].1, (2, &[1, 8]));
+    let mut batch = batch(&executor, compiler, &cases[0].1, (2, &[8]));
     for round in 0..3 {
         let sequence = batch.join().expect("there is room");
         if round == 1 {
-            batch.run(&[Feed { sequence, tokens: &[3, 2] }], Rows::Last).expect("it runs");
+            batch.run(&[Feed { sequence, tokens: &[3, 2] }], Rows::All).expect("it runs");
             batch.reset(sequence).expect("it is there");
         }
         let (logits, _) = batch.run(&[Feed { sequence, tokens: &TOKENS }], Rows::All).expect("it runs");
@@ -488,6 +504,9 @@ fn states_of_other_models_are_refused() {
         let count = shape.iter().product::<u64>() as usize;
         vec![File::f32(&format!("blocks.{layer}.att.time_state"), shape, &vec![1.0; count])]
     };
-    refused(&state(0, &[3, 8, 9]), "weight `blocks.0.att.time_state` is f32[3, 9, 8], expected f32, f16 or bf16 [3, 8, 8]");
+    refused(
+        &state(0, &[3, 8, 9]),
+        "weight `blocks.0.att.time_state` is f32[3, 9, 8], expected f32, f16 or bf16 [3, 8, 8]",
+    );
     refused(&state(2, &[3, 8, 8]), "weight `blocks.2.att.time_state` is a state of no layer: there are 2");
 }

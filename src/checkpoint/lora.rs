@@ -58,7 +58,9 @@ impl Matrix {
 impl LowRank {
     /// The two matrices whichever way round they lie, as long as their shapes leave no doubt.
     fn new(weight: &[u64], down: &Matrix, up: &Matrix, alpha: f32) -> Result<Self, String> {
-        let &[rows, columns] = weight else { return Err(format!("the weight has shape {weight:?}, expected a matrix")) };
+        let &[rows, columns] = weight else {
+            return Err(format!("the weight has shape {weight:?}, expected a matrix"));
+        };
         let mut fitting = Vec::new();
         for down in [down.clone(), down.turned()] {
             for up in [up.clone(), up.turned()] {
@@ -96,13 +98,16 @@ impl Checkpoint {
         let mut used: BTreeSet<&str> = BTreeSet::new();
         for (name, down) in &lora.index.tensors {
             let Some(at) = adapter_at(tables, name, &self.index).map_err(wrong)? else { continue };
-            let (up_name, up) = lora.index.tensors.get_key_value(&at.up).ok_or_else(|| {
-                wrong(format!("it has `{}`, but not `{}`", at.down, at.up))
-            })?;
+            let (up_name, up) = lora
+                .index
+                .tensors
+                .get_key_value(&at.up)
+                .ok_or_else(|| wrong(format!("it has `{}`, but not `{}`", at.down, at.up)))?;
             let base = &self.index.tensors[&at.weight];
-            let product = base.dtype.clone().and_then(|_| {
-                LowRank::new(&base.shape, &Matrix::of(name, down)?, &Matrix::of(up_name, up)?, alpha)
-            });
+            let product = base
+                .dtype
+                .clone()
+                .and_then(|_| LowRank::new(&base.shape, &Matrix::of(name, down)?, &Matrix::of(up_name, up)?, alpha));
             let product = product.map_err(|reason| wrong(format!("`{name}` on `{}`: {reason}", at.weight)))?;
             adapted.push((at.weight, product));
             used.extend([name.as_str(), up_name.as_str()]);

@@ -372,8 +372,13 @@ fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
     let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let reason = match found.as_slice() {
         [one] => return Ok((*one).clone()),
-        [] => format!("it is a directory without a checkpoint: no `*{INDEX_ENDING}`, no `*.{}`", ENDINGS.join("`, no `*.")),
-        [one, other, ..] => format!("it is a directory of several checkpoints, name one: `{}`, `{}`", name(one), name(other)),
+        [] => format!(
+            "it is a directory without a checkpoint: no `*{INDEX_ENDING}`, no `*.{}`",
+            ENDINGS.join("`, no `*.")
+        ),
+        [one, other, ..] => {
+            format!("it is a directory of several checkpoints, name one: `{}`, `{}`", name(one), name(other))
+        }
     };
     Err(Error::new(ErrorKind::IsADirectory, reason))
 }

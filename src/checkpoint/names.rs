@@ -306,8 +306,7 @@ impl Checkpoint {
     /// # Errors
     /// If it is of two families, or two of its tensors would have one name.
     pub fn renamed(mut self, tables: &[NameTable]) -> Result<Self, CheckpointError> {
-        let fitting: Vec<&NameTable> =
-            tables.iter().filter(|table| table.fits(self.container, &self.index)).collect();
+        let fitting: Vec<&NameTable> = tables.iter().filter(|table| table.fits(self.container, &self.index)).collect();
         let renamed = match fitting.as_slice() {
             [] => return Ok(self),
             [table] => table.renamed(std::mem::take(&mut self.index)),
@@ -337,9 +336,7 @@ pub(super) struct AdapterAt {
 pub(super) fn adapter_at(tables: &[NameTable], name: &str, base: &Index) -> Result<Option<AdapterAt>, String> {
     let all = tables.iter().flat_map(|table| &table.adapters);
     // The longest pattern says most: one with a prefix is meant where there is that prefix.
-    let found = all
-        .filter_map(|adapter| Some((adapter, adapter.down.part(name)?)))
-        .min_by_key(|(_, part)| part.len());
+    let found = all.filter_map(|adapter| Some((adapter, adapter.down.part(name)?))).min_by_key(|(_, part)| part.len());
     let Some((names, part)) = found else { return Ok(None) };
     let (stored, up) = (names.weight.with(part), names.up.with(part));
     let mut weights: Vec<String> = base.get(&stored).map(|_| stored.clone()).into_iter().collect();

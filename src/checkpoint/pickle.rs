@@ -82,7 +82,8 @@ pub(super) struct Tree<'a> {
 
 /// The tree that a pickle describes.
 pub(super) fn read(bytes: &[u8]) -> Result<Tree<'_>, String> {
-    let mut machine = Machine { bytes, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
+    let mut machine =
+        Machine { bytes, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
     loop {
         let begin = machine.at;
         match machine.step() {
@@ -298,7 +299,8 @@ impl<'a> Machine<'a> {
         let Node::Tuple(items) = &self.nodes[id] else { return Err(wrong()) };
         let [what, kind, key, _, count] = items.as_slice() else { return Err(wrong()) };
         let nodes = [what, kind, key, count].map(|id| &self.nodes[*id]);
-        let [Node::Text("storage"), Node::Global(Global::Storage(kind)), Node::Text(key), Node::Int(count)] = nodes else {
+        let [Node::Text("storage"), Node::Global(Global::Storage(kind)), Node::Text(key), Node::Int(count)] = nodes
+        else {
             return Err(wrong());
         };
         let count = u64::try_from(*count).map_err(|_| wrong())?;

@@ -40,7 +40,9 @@ impl Stored {
         strides: &[u64],
     ) -> Result<Self, String> {
         if shape.len() != strides.len() || shape.len() > MAX_AXES {
-            return Err(format!("expected at most {MAX_AXES} axes and a stride for each, found {shape:?}, {strides:?}"));
+            return Err(format!(
+                "expected at most {MAX_AXES} axes and a stride for each, found {shape:?}, {strides:?}"
+            ));
         }
         let room = (storage.len() / element_bytes.max(1)) as u64;
         let beyond = || format!("shape {shape:?} with strides {strides:?} from {first} on is beyond {room} elements");
@@ -151,7 +153,10 @@ mod tests {
         assert_eq!(*whole.swapped(&[3, 4]).read(&FILE, &[4, 3]), [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]);
         assert_eq!(whole.swapped(&[3, 4]).swapped(&[4, 3]), whole, "twice is not at all");
         assert_eq!(*whole.swapped(&[2, 2, 3]).read(&FILE, &[2, 3, 2]), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
-        assert!(matches!(whole.swapped(&[12, 1]).read(&FILE, &[1, 12]), Cow::Borrowed(_)), "an axis of 1 costs nothing");
+        assert!(
+            matches!(whole.swapped(&[12, 1]).read(&FILE, &[1, 12]), Cow::Borrowed(_)),
+            "an axis of 1 costs nothing"
+        );
         assert_eq!(*whole.row(&[3, 4], 2).read(&FILE, &[4]), [8, 9, 10, 11]);
         let columns = Stored::strided(&storage, 1, 1, &[3, 2], &[4, 2]).expect("within");
         assert_eq!(*columns.read(&FILE, &[3, 2]), [1, 3, 5, 7, 9, 11]);

@@ -66,8 +66,7 @@ fn directory(bytes: &[u8]) -> Result<(u64, usize), String> {
     let first = last.saturating_sub(MAX_COMMENT_BYTES);
     // Comments may hold the signature as well; the record that matters is followed by its comment alone.
     let end = (first..=last).rev().find(|at| {
-        bytes[*at..].starts_with(&END)
-            && usize::from(bytes[at + 20]) + 256 * usize::from(bytes[at + 21]) == last - at
+        bytes[*at..].starts_with(&END) && usize::from(bytes[at + 20]) + 256 * usize::from(bytes[at + 21]) == last - at
     });
     let end = end.ok_or("its directory is missing: truncated?")?;
     let mut at = At { bytes, at: end + 4 };
@@ -83,7 +82,10 @@ fn directory(bytes: &[u8]) -> Result<(u64, usize), String> {
                 return Err(format!("its directory is not at byte {end64}, where it says"));
             }
             at.take(28)?;
-            (at.number(8)?, { at.take(8)?; at.number(8)? })
+            (at.number(8)?, {
+                at.take(8)?;
+                at.number(8)?
+            })
         }
         None if disk != 0 || directory_disk != 0 => return Err("it is one part of an archive in several".into()),
         None => (count, offset),

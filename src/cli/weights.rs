@@ -118,7 +118,9 @@ fn alpha(lora: &Lora) -> Result<f32, Failure> {
     let file = lora.path.display();
     if !config.is_file() {
         let advice = format!("say it as in `--lora {file}:32`");
-        return Err(Failure::Environment(format!("no alpha for `{file}`, and no `{ADAPTER_CONFIG}` beside it; {advice}")));
+        return Err(Failure::Environment(format!(
+            "no alpha for `{file}`, and no `{ADAPTER_CONFIG}` beside it; {advice}"
+        )));
     }
     let text = files::utf8(&config, files::read(&config, "a configuration", MAX_CONFIG_BYTES)?)?;
     let wrong = |reason: &str| Failure::Diagnostics(format!("error: `{}`: {reason}\n", config.display()));
@@ -128,7 +130,9 @@ fn alpha(lora: &Lora) -> Result<f32, Failure> {
         serde_json::Value::Object(map) => !map.is_empty(),
         _ => false,
     };
-    if let Some(name) = ["use_rslora", "use_dora", "rank_pattern", "alpha_pattern"].into_iter().find(|name| is_set(name)) {
+    if let Some(name) =
+        ["use_rslora", "use_dora", "rank_pattern", "alpha_pattern"].into_iter().find(|name| is_set(name))
+    {
         return Err(wrong(&format!("`{name}` is set: only alpha / rank, the same for all weights, can be added")));
     }
     let alpha = json["lora_alpha"].as_f64().map(|alpha| alpha as f32).filter(|alpha| alpha.is_finite());

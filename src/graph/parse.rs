@@ -8,9 +8,12 @@ use crate::base::raw::{Entries, Name, Raw, Reader};
 use crate::base::role::OutputRole;
 use crate::base::span::{SourceId, SourceMap};
 use crate::graph::syntax::{
-    ArgSyntax, DetectSyntax, DimSyntax, GraphSyntax, InitSyntax, InputSyntax, LayoutSyntax, NodeSyntax, OutputSyntax, StateSyntax,
+    ArgSyntax, DetectSyntax, DimSyntax, GraphSyntax, InitSyntax, InputSyntax, LayoutSyntax, NodeSyntax, OutputSyntax,
+    StateSyntax,
 };
-use crate::graph::{Arg, Detect, Dim, DimKind, Graph, InitWeight, Input, Layout, Node, NumberPlace, Output, State, WeightShape};
+use crate::graph::{
+    Arg, Detect, Dim, DimKind, Graph, InitWeight, Input, Layout, Node, NumberPlace, Output, State, WeightShape,
+};
 
 /// In how many ways a graph's weights may be stored: each is tried, weight by weight.
 const MAX_LAYOUTS: usize = 16;

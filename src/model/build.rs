@@ -23,7 +23,9 @@ use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
 use crate::model::layouts::choose_layout;
 use crate::model::weights::{is_transposable, logical_shape, with_rank};
-use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, StateWeight, Value, ValueId};
+use crate::model::{
+    InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, StateWeight, Value, ValueId,
+};
 
 /// More ops than any model has: a bound on unrolling.
 pub(super) const MAX_OPS: usize = 1 << 17;

@@ -80,7 +80,8 @@ pub fn safetensors(files: &[File]) -> Vec<u8> {
 
 /// As bytes of torch; `wide` as archives beyond 4 GiB are.
 pub fn torch(files: &[File], wide: bool) -> Vec<u8> {
-    let mut entries = vec![("model/data.pkl".to_owned(), pickle(files)), ("model/byteorder".into(), b"little".to_vec())];
+    let mut entries =
+        vec![("model/data.pkl".to_owned(), pickle(files)), ("model/byteorder".into(), b"little".to_vec())];
     for (nth, file) in files.iter().enumerate() {
         let stored = if file.is_view { file.turned().bytes } else { file.bytes.clone() };
         entries.push((format!("model/data/{nth}"), stored));

@@ -85,7 +85,8 @@ impl Builder<'_> {
         }
         if info.dtype.is_err() || with_rank(&info.shape, expected.len()).as_ref() != Some(&expected) {
             let found = info.dtype.as_ref().map_or_else(Clone::clone, ToString::to_string);
-            let message = format!("weight `{tensor}` is {found}{:?}, expected f32, f16 or bf16 {expected:?}", info.shape);
+            let message =
+                format!("weight `{tensor}` is {found}{:?}, expected f32, f16 or bf16 {expected:?}", info.shape);
             self.report(Diagnostic::error(pattern.span, message));
             return None;
         }
