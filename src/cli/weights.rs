@@ -26,7 +26,7 @@ pub(super) struct AdaptArgs {
     /// Read the tables of tensors' names from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
     pub(super) names: Option<PathBuf>,
-    /// Add adapters of low rank to the weights, times alpha / rank (may be repeated) [default alpha: `lora_alpha` of the
+    /// Add adapters of low rank to the weights, times alpha / rank (may be repeated) [default alpha: that of the
     /// adapter_config.json beside the file]
     #[arg(long, value_name = "FILE[:ALPHA]", value_parser = lora)]
     pub(super) lora: Vec<Lora>,
