@@ -274,7 +274,7 @@ fn names_that_leave_a_doubt_are_refused() {
     let kept = [a.clone(), File::f32("c.0", &[1], &[1.0])];
     refused(&kept, &[("one.ron", one)], "`a.0` and `c.0` would both be `c.0`, says `one`");
     let rows = "Names(name: \"rows\", when: [When(has: [\"a.{}\"])], rename: {\"a.{}\": [\"x.{}\", \"y.{}\"]})";
-    refused(&[a.clone()], &[("rows.ron", rows)], "`a.0` has shape [1], expected 2 rows");
+    refused(std::slice::from_ref(&a), &[("rows.ron", rows)], "`a.0` has shape [1], expected 2 rows");
     let numbers = "Names(name: \"n\", when: [When(has: [\"0.*\"])], rename: {\"{}.1\": \"x.{}\", \"0.{}\": \"y.{}\"})";
     refused(&[File::f32("0.1", &[1], &[1.0])], &[("n.ron", numbers)], "`0.1` is both `{}.1` and `0.{}` of `n`");
 }
@@ -497,7 +497,7 @@ fn states_of_other_models_are_refused() {
     let refused = |states: &[File], expected: &str| {
         let model = odd(DType::F32).with_initial_state(open("state", files::torch(states, false))).expect("states");
         let error = program.compiler(model.index(), &limits, &[]).compile(support::runner::all_rows(1));
-        let error = error.err().expect("refused").to_string();
+        let error = error.expect_err("refused").to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     };
     let state = |layer: u64, shape: &[u64]| {

@@ -223,12 +223,8 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// A row of each state before the first token.
-pub(crate) fn initial_rows(state: &StateLayout, checkpoint: &Checkpoint) -> Result<Vec<Vec<u8>>, ExecError> {
-    state.buffers.iter().map(|buffer| initial_row(buffer, checkpoint)).collect()
-}
-
-fn initial_row(buffer: &StateBuffer, checkpoint: &Checkpoint) -> Result<Vec<u8>, ExecError> {
+/// A row of a state before the first token.
+pub(crate) fn initial_row(buffer: &StateBuffer, checkpoint: &Checkpoint) -> Result<Vec<u8>, ExecError> {
     let Some(weight) = &buffer.init_weight else { return Ok(buffer.init_row()) };
     let found = checkpoint.tensor(&weight.tensor).filter(|tensor| tensor.count() as u64 == buffer.row_count());
     let Some(tensor) = found else {

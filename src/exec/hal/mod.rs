@@ -24,7 +24,7 @@ use crate::exec::hal::encode::buffer_uses;
 use crate::exec::hal::session::Contents;
 use crate::exec::hal::upload::Upload;
 use crate::exec::replay::TransitionAt;
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_rows};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_row};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
 
@@ -124,7 +124,6 @@ impl<A: Api> Executor for HalExecutor<A> {
         weights.check()?;
         check_state(state)?;
         check_sizes(weights.layout, state, &self.device.limits)?;
-        let initial_rows = initial_rows(state, weights.checkpoint)?;
         let gpu = &self.gpu;
         let create =
             |label: &str, size_bytes, usage| Buffer::new(gpu, label, size_bytes, buffer_uses(usage)).map(Rc::new);
@@ -145,7 +144,8 @@ impl<A: Api> Executor for HalExecutor<A> {
                 progress(done_bytes, total_bytes);
             })?;
         }
-        for ((layout, buffer), row) in state.buffers.iter().zip(&state_buffers).zip(initial_rows) {
+        for (layout, buffer) in state.buffers.iter().zip(&state_buffers) {
+            let row = initial_row(layout, weights.checkpoint)?;
             for number in 0..layout.rows {
                 upload.put(buffer, number * layout.row_bytes(), &row, |_| ())?;
             }

@@ -18,7 +18,7 @@ use ::wgpu::{Adapter, AdapterInfo, Backends, DeviceType, Features, InstanceDescr
 
 use crate::base::limits::Limits;
 use crate::exec::wgpu::gpu::{Gpu, Upload};
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_rows};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_row};
 use crate::plan::weights::StateLayout;
 
 pub use crate::exec::wgpu::session::WgpuSession;
@@ -93,7 +93,6 @@ impl Executor for WgpuExecutor {
         weights.check()?;
         check_state(state)?;
         check_sizes(weights.layout, state, &self.info.limits)?;
-        let initial_rows = initial_rows(state, weights.checkpoint)?;
         let gpu = Gpu::open(&self.adapter)?;
         let weight_buffers = gpu.weight_buffers(weights.layout)?;
         let state_buffers = gpu.state_buffers(state)?;
@@ -106,8 +105,8 @@ impl Executor for WgpuExecutor {
                 progress(done, total);
             })?;
         }
-        for ((layout, buffer), row) in state.buffers.iter().zip(&state_buffers).zip(initial_rows) {
-            upload.fill(buffer, &row, layout.rows)?;
+        for (layout, buffer) in state.buffers.iter().zip(&state_buffers) {
+            upload.fill(buffer, &initial_row(layout, weights.checkpoint)?, layout.rows)?;
         }
         upload.finish()?;
         let limits = self.info.limits.clone();

@@ -320,7 +320,7 @@ fn p6_values_beside_each_other() {
 
 #[test]
 fn p1_version() {
-    refused!(|plan| plan.version = 7, "P1 at plan: expected version 3, found 7");
+    refused!(|plan| plan.version = 7, "P1 at plan: expected version 4, found 7");
 }
 
 #[test]
