@@ -1,4 +1,4 @@
-//! Graphs and kernels as named texts: those built into the program, or those of folders.
+//! Graphs, kernels and tables of names as named texts: those built into the program, or those of folders.
 //!
 //! Gets folders or nothing, returns texts in alphabetical order of their paths. Only this file and `cli` touch the
 //! disk. Never parses.
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 
 static GRAPHS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/graphs");
+static NAMES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/names");
 static SHADERS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 
 /// The small trained model that runs when none is named.
@@ -70,6 +71,14 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
 /// If the folder or a file in it cannot be read.
 pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
     texts(folder, &GRAPHS, &["ron"])
+}
+
+/// The tables of tensors' names.
+///
+/// # Errors
+/// If the folder or a file in it cannot be read.
+pub fn names(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
+    texts(folder, &NAMES, &["ron"])
 }
 
 /// Whether a graph of [`graphs`], by its path, lies in a subfolder: then it is no model of a checkpoint, and is run

@@ -87,6 +87,7 @@ fn states_are_refused_with_the_kept_texts() {
         rows: 1,
         row_shape: vec![count],
         init_bits: 0,
+        init_weight: None,
         rest: Usage::STORAGE_READ,
     };
     let layout = |label: &str, count| StateLayout { buffers: vec![buffer(label, count)] };

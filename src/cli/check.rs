@@ -10,7 +10,7 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, Format, print_result, rendered};
+use crate::cli::{Failure, Format, print_result, rendered, weights};
 use crate::compile::{CompileError, Compiler};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
@@ -89,10 +89,7 @@ struct Found {
 }
 
 fn found(args: &CheckArgs) -> Result<Found, Failure> {
-    let checkpoint = match &args.weights {
-        Some(path) => Checkpoint::open(path),
-        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }?;
+    let checkpoint = weights::open(args.weights.as_deref(), None)?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let texts = texts(&args.paths)?;

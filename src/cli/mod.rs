@@ -10,6 +10,7 @@ mod bisect;
 mod chat;
 mod check;
 mod compile;
+mod convert;
 mod devices;
 mod diff;
 mod dump;
@@ -26,6 +27,7 @@ mod run;
 mod sampling;
 mod text;
 mod verify;
+mod weights;
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -36,6 +38,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::diag::{self, Diagnostic};
 use crate::base::span::SourceMap;
+use crate::checkpoint::CheckpointError;
 
 /// Compiles RWKV models, written as RON graphs over WGSL kernels, into exact GPU command streams, and replays them.
 #[derive(Parser, Debug)]
@@ -59,6 +62,8 @@ enum Command {
     Diff(Box<diff::DiffArgs>),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
+    /// Write a checkpoint of any kind as one safetensors file, by the names that graphs know
+    Convert(convert::ConvertArgs),
     /// Measure how fast a model runs, and how fast the device could
     Bench(bench::BenchArgs),
     /// Prove a plan by experiment: executors agree, its transitions are sufficient, and each is necessary
@@ -76,9 +81,15 @@ enum Command {
 struct ModelArgs {
     /// The graph: a file, or the name of one that is built in [default: found by the checkpoint's tensor names]
     graph: Option<String>,
-    /// The checkpoint, a safetensors file [default: the small model built into the program]
+    /// The checkpoint: a file of safetensors or torch (.pth), an index of shards (.index.json), or the folder of one
+    /// [default: the small model built into the program]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    adapt: weights::AdaptArgs,
+    /// Begin in the trained states of this file instead of the checkpoint's own or the graph's initial ones
+    #[arg(long, value_name = "FILE")]
+    state_init: Option<PathBuf>,
     /// Read graphs from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
     graphs: Option<PathBuf>,
@@ -115,11 +126,15 @@ impl Failure {
     }
 }
 
-impl From<crate::checkpoint::CheckpointError> for Failure {
-    fn from(error: crate::checkpoint::CheckpointError) -> Self {
-        match error {
-            crate::checkpoint::CheckpointError::Format { .. } => Self::Diagnostics(format!("error: {error}\n")),
-            other => Self::environment(other),
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        match &error {
+            // A shard that is not there fails as a file does, whatever named it.
+            CheckpointError::File { .. } => Self::environment(error),
+            CheckpointError::Shard { source, .. } if matches!(**source, CheckpointError::File { .. }) => {
+                Self::environment(error)
+            }
+            _ => Self::Diagnostics(format!("error: {error}\n")),
         }
     }
 }
@@ -205,6 +220,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(*args),
         Command::Diff(args) => diff::run(*args),
         Command::Check(args) => check::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bisect(args) => bisect::run(*args),

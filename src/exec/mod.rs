@@ -179,12 +179,12 @@ impl<'a> Weights<'a> {
 
     fn check_piece(&self, piece: &WeightPiece) -> Result<(), String> {
         let (WeightPiece { dtype, count, offset_bytes, .. }, name) = (piece, self.checkpoint.name());
-        let found = self.checkpoint.index().get(&piece.tensor).zip(self.checkpoint.bytes(&piece.tensor));
-        let Some((info, bytes)) = found else { return Err(format!("`{name}` has no such tensor")) };
+        let found = self.checkpoint.index().get(&piece.tensor);
+        let Some(info) = found else { return Err(format!("`{name}` has no such tensor")) };
         if info.dtype.as_ref() != Ok(dtype) {
             return Err(format!("expected {dtype}, `{name}` has {:?}", info.dtype));
         }
-        let size_bytes = bytes.len() as u64;
+        let size_bytes = info.size_bytes();
         if count.checked_mul(dtype.size_bytes()) != Some(size_bytes) {
             return Err(format!("expected {count} elements, `{name}` has {size_bytes} bytes"));
         }
@@ -208,19 +208,41 @@ impl<'a> Weights<'a> {
     }
 
     /// Every piece with its bytes, in the layout's order: borrowed from the checkpoint, but for the few that are
-    /// transposed.
+    /// transposed or do not lie there as they are used.
     pub fn pieces(&self) -> impl Iterator<Item = (&'a WeightPiece, Cow<'a, [u8]>)> {
         let checkpoint = self.checkpoint;
         self.layout.pieces.iter().map(move |piece| {
             let bytes = checkpoint.bytes(&piece.tensor).expect("the layout was made from this checkpoint's index");
             match piece.transpose {
-                None => (piece, Cow::Borrowed(bytes)),
+                None => (piece, bytes),
                 Some((rows, columns)) => {
-                    (piece, Cow::Owned(transposed(bytes, rows, columns, piece.dtype.size_bytes())))
+                    (piece, Cow::Owned(transposed(&bytes, rows, columns, piece.dtype.size_bytes())))
                 }
             }
         })
     }
+}
+
+/// A row of a state before the first token.
+pub(crate) fn initial_row(buffer: &StateBuffer, checkpoint: &Checkpoint) -> Result<Vec<u8>, ExecError> {
+    let Some(weight) = &buffer.init_weight else { return Ok(buffer.init_row()) };
+    let found = checkpoint.tensor(&weight.tensor).filter(|tensor| tensor.count() as u64 == buffer.row_count());
+    let Some(tensor) = found else {
+        let (label, name, count) = (&buffer.label, checkpoint.name(), buffer.row_count());
+        let reason = format!("state `{label}`: `{name}` has no tensor `{}` of {count} numbers", weight.tensor);
+        return Err(ExecError::OtherLayout { reason });
+    };
+    let values = crate::tensor::from_f32(buffer.dtype, &tensor.to_f32());
+    let mut row = match (weight.transposed, buffer.row_shape.as_slice()) {
+        (true, [.., rows, columns]) => {
+            let element_bytes = buffer.dtype.size_bytes();
+            let matrices = values.chunks_exact((rows * columns * element_bytes) as usize);
+            matrices.flat_map(|matrix| transposed(matrix, *columns, *rows, element_bytes)).collect()
+        }
+        _ => values,
+    };
+    row.resize(buffer.row_bytes() as usize, 0);
+    Ok(row)
 }
 
 /// Whether every state buffer can exist, and rests in a usage that commands of a device may leave it in.

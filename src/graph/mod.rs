@@ -120,6 +120,18 @@ pub struct State {
     pub shape: Vec<Spanned>,
     /// What every element is before the first token.
     pub init: f32,
+    /// The weight that is there instead, in checkpoints that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_weight: Option<InitWeight>,
+}
+
+/// A weight that may say what a state is before the first token.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InitWeight {
+    /// Its name, `{}` for the layer's number if there is a state per layer.
+    pub pattern: Name,
+    /// Whether its last two axes are exchanged.
+    pub transposed: bool,
 }
 
 /// What the host fills before a step.

@@ -8,9 +8,12 @@ use crate::base::raw::{Entries, Name, Raw, Reader};
 use crate::base::role::OutputRole;
 use crate::base::span::{SourceId, SourceMap};
 use crate::graph::syntax::{
-    ArgSyntax, DetectSyntax, DimSyntax, GraphSyntax, InputSyntax, LayoutSyntax, NodeSyntax, OutputSyntax, StateSyntax,
+    ArgSyntax, DetectSyntax, DimSyntax, GraphSyntax, InitSyntax, InputSyntax, LayoutSyntax, NodeSyntax, OutputSyntax,
+    StateSyntax,
 };
-use crate::graph::{Arg, Detect, Dim, DimKind, Graph, Input, Layout, Node, NumberPlace, Output, State, WeightShape};
+use crate::graph::{
+    Arg, Detect, Dim, DimKind, Graph, InitWeight, Input, Layout, Node, NumberPlace, Output, State, WeightShape,
+};
 
 /// In how many ways a graph's weights may be stored: each is tried, weight by weight.
 const MAX_LAYOUTS: usize = 16;
@@ -100,7 +103,28 @@ fn state<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<State>
         Some(per) => Some(reader.expr(per)?),
         None => None,
     };
-    Some(State { name, dtype: syntax.dtype, per, shape: reader.exprs(&syntax.shape), init: syntax.init })
+    let shape = reader.exprs(&syntax.shape);
+    let (init, init_weight) = init(reader, syntax.init)?;
+    if let Some(InitWeight { pattern, .. }) = &init_weight
+        && pattern.text.matches("{}").count() != usize::from(per.is_some())
+    {
+        let expected = if per.is_some() { "expected a single `{}` for the layer's number" } else { "expected no `{}`" };
+        let message = format!("`{}` does not name a weight for each `{}`: {expected}", pattern.text, name.text);
+        reader.diagnostics.push(Diagnostic::error(pattern.span, message));
+    }
+    Some(State { name, dtype: syntax.dtype, per, shape, init, init_weight })
+}
+
+/// A number, or a weight and a number.
+fn init<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<(f32, Option<InitWeight>)> {
+    if !raw.trim().get_ron().ends_with(')') {
+        return Some((reader.node(raw)?, None));
+    }
+    let (pattern, init, transposed) = match reader.node::<InitSyntax<'_>>(raw)? {
+        InitSyntax::Weight(pattern, init) => (pattern, init, false),
+        InitSyntax::Transposed(pattern, init) => (pattern, init, true),
+    };
+    Some((init, Some(InitWeight { pattern: reader.name(pattern)?, transposed })))
 }
 
 fn inputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Input> {

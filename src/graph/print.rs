@@ -37,7 +37,14 @@ pub fn print(graph: &Graph) -> String {
         let per = state.per.as_ref().map_or(String::new(), |per| format!("per: {}, ", quoted(per.expr.text())));
         let shape = exprs(&state.shape);
         let name = quoted(&state.name.text);
-        line(2, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {:?}),", state.dtype, state.init));
+        let init = match &state.init_weight {
+            None => format!("{:?}", state.init),
+            Some(weight) => {
+                let kind = if weight.transposed { "Transposed" } else { "Weight" };
+                format!("{kind}({}, {:?})", quoted(&weight.pattern.text), state.init)
+            }
+        };
+        line(2, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {init}),", state.dtype));
     }
     line(1, "},".into());
     line(1, "inputs: {".into());

@@ -71,7 +71,15 @@ pub(super) struct StateSyntax<'a> {
     pub per: Option<Raw<'a>>,
     #[serde(borrow)]
     pub shape: Vec<Raw<'a>>,
-    pub init: f32,
+    #[serde(borrow)]
+    pub init: Raw<'a>,
+}
+
+/// What a state may be instead of a number; the number is for checkpoints without the weight.
+#[derive(Deserialize)]
+pub(super) enum InitSyntax<'a> {
+    Weight(#[serde(borrow)] Raw<'a>, f32),
+    Transposed(#[serde(borrow)] Raw<'a>, f32),
 }
 
 /// A field that may be left out, written without `Some(…)`.

@@ -17,13 +17,15 @@ use crate::base::role::{InputRole, OutputRole};
 use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::{Arg, DimKind, Graph, Input, Layout, Node, Output, State};
+use crate::graph::{Arg, DimKind, Graph, InitWeight, Input, Layout, Node, Output, State};
 use crate::kernel::{Access, KernelDef, KernelLib, map, unusable_name};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
 use crate::model::layouts::choose_layout;
-use crate::model::weights::{is_transposable, logical_shape};
-use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
+use crate::model::weights::{is_transposable, logical_shape, with_rank};
+use crate::model::{
+    InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, StateWeight, Value, ValueId,
+};
 
 /// More ops than any model has: a bound on unrolling.
 pub(super) const MAX_OPS: usize = 1 << 17;

@@ -25,7 +25,7 @@ use crate::exec::reference::memory::Memory;
 use crate::exec::reference::sanitize::finding::Findings;
 use crate::exec::reference::session::Contents;
 use crate::exec::replay::TransitionAt;
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_row};
 use crate::plan::weights::StateLayout;
 
 pub use crate::exec::reference::sanitize::finding::{Check, Finding};
@@ -189,7 +189,7 @@ impl Executor for ReferenceExecutor {
         let state_blocks = state.buffers.iter().map(|buffer| memory.add(&buffer.label, buffer.size_bytes()));
         let state_blocks = state_blocks.collect::<Result<Vec<_>, _>>()?;
         for (layout, block) in state.buffers.iter().zip(&state_blocks) {
-            let row = layout.init_row();
+            let row = initial_row(layout, weights.checkpoint)?;
             memory.bytes_mut(*block).chunks_exact_mut(row.len()).for_each(|to| to.copy_from_slice(&row));
         }
         let contents = Contents {
