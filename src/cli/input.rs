@@ -60,7 +60,8 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
         return Err(Failure::Diagnostics(rendered(&diagnostics, &map)));
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
-    let graph = graph::with_settings(&graph, &args.set).map_err(|error| Failure::Environment(format!("`--set`: {error}")))?;
+    let graph =
+        graph::with_settings(&graph, &args.set).map_err(|error| Failure::Environment(format!("`--set`: {error}")))?;
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo })
 }
 

@@ -46,8 +46,15 @@ struct Scope<'s> {
 impl<'a> Ops<'a> {
     /// For the ops of this graph.
     pub(super) fn new(sources: &'a SourceMap, graph: SourceId) -> Self {
-        let beside = sources.source(graph).name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        Self { sources, folder: format!("{beside}{FOLDER}/"), parts: Vec::new(), left: MAX_INCLUDED_OPS, included: Included::default() }
+        let beside =
+            sources.source(graph).name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        Self {
+            sources,
+            folder: format!("{beside}{FOLDER}/"),
+            parts: Vec::new(),
+            left: MAX_INCLUDED_OPS,
+            included: Included::default(),
+        }
     }
 
     /// The nodes of a graph.
@@ -82,13 +89,7 @@ impl<'a> Ops<'a> {
         nodes
     }
 
-    fn node(
-        &mut self,
-        reader: &mut Reader<'a>,
-        syntax: NodeSyntax<'a>,
-        scope: Scope<'_>,
-        depth: u32,
-    ) -> Option<Node> {
+    fn node(&mut self, reader: &mut Reader<'a>, syntax: NodeSyntax<'a>, scope: Scope<'_>, depth: u32) -> Option<Node> {
         Some(match syntax {
             NodeSyntax::Op(kernel, entries) => {
                 let kernel = scope.name(reader, kernel);
@@ -156,9 +157,10 @@ impl<'a> Ops<'a> {
         }
         let path = format!("{}{}.ron", self.folder, name.text);
         let Some(source) = self.sources.find(&path) else {
-            let known = self.sources.iter().filter_map(|(_, source)| {
-                source.name.strip_prefix(&self.folder)?.strip_suffix(".ron")
-            });
+            let known = self
+                .sources
+                .iter()
+                .filter_map(|(_, source)| source.name.strip_prefix(&self.folder)?.strip_suffix(".ron"));
             let message = format!("there is no part `{}`", name.text);
             let found = Diagnostic::error(name.span, message).suggest(&name.text, known);
             reader.diagnostics.push(found.note(format!("it would be `{path}`")));

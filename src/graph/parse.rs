@@ -13,9 +13,7 @@ use crate::graph::ops::Ops;
 use crate::graph::syntax::{
     DetectSyntax, DimSyntax, GraphSyntax, InputSyntax, LayoutSyntax, OutputSyntax, StateSyntax,
 };
-use crate::graph::{
-    Alias, Detect, Dim, DimKind, Graph, Included, Input, Layout, Output, Setting, State, WeightShape,
-};
+use crate::graph::{Alias, Detect, Dim, DimKind, Graph, Included, Input, Layout, Output, Setting, State, WeightShape};
 
 /// In how many ways a graph's weights may be stored: each is tried, weight by weight.
 const MAX_LAYOUTS: usize = 16;

@@ -137,7 +137,8 @@ impl<'a> Dims<'a> {
             DimKind::Capacity => Some(self.step.capacity.into()),
             DimKind::Eval(spanned) => self.eval(spanned, &[]).map_or_else(fail, Some),
             DimKind::Count { pattern } => {
-                let exists = |n: &i64| find(self.graph, self.index, &pattern.text.replace("{}", &n.to_string())).is_some();
+                let exists =
+                    |n: &i64| find(self.graph, self.index, &pattern.text.replace("{}", &n.to_string())).is_some();
                 Some((0..MAX_COUNT).take_while(exists).count() as i64)
             }
             DimKind::Weight { tensor, .. } | DimKind::Elements { tensor }
