@@ -74,8 +74,11 @@ fn every_version_is_found_and_compiles_however_it_is_stored() {
     }
 }
 
+/// A tensor by its name and shape.
+type Named = (&'static str, &'static [usize]);
+
 /// A checkpoint of these tensors, all zero.
-fn made(tensors: &[(&str, &[usize])]) -> Checkpoint {
+fn made(tensors: &[Named]) -> Checkpoint {
     let zeros = vec![0; 1 << 16];
     let view = |shape: &[usize]| {
         let count: usize = shape.iter().product();
@@ -86,18 +89,27 @@ fn made(tensors: &[(&str, &[usize])]) -> Checkpoint {
     Checkpoint::from_static("made", file.leak()).expect("a checkpoint")
 }
 
-const TABLE: (&str, &[usize]) = ("emb.weight", &[16, 32]);
-const MIX: (&str, &[usize]) = ("blocks.0.att.time_mix_k", &[1, 1, 32]);
-const LN_X: (&str, &[usize]) = ("blocks.0.att.ln_x.weight", &[32]);
-const GATE: (&str, &[usize]) = ("blocks.0.att.gate.weight", &[32, 32]);
+const TABLE: Named = ("emb.weight", &[16, 32]);
+const MIX: Named = ("blocks.0.att.time_mix_k", &[1, 1, 32]);
+const LN_X: Named = ("blocks.0.att.ln_x.weight", &[32]);
+const GATE: Named = ("blocks.0.att.gate.weight", &[32, 32]);
+
+const fn decay(shape: &'static [usize]) -> Named {
+    ("blocks.0.att.time_decay", shape)
+}
+
+const fn first(shape: &'static [usize]) -> Named {
+    ("blocks.0.att.time_first", shape)
+}
+
+const fn faaaa(shape: &'static [usize]) -> Named {
+    ("blocks.0.att.time_faaaa", shape)
+}
 
 #[test]
 fn shapes_tell_what_names_do_not() {
     let graphs = graphs();
-    let decay = |shape| ("blocks.0.att.time_decay", shape);
-    let first = |shape| ("blocks.0.att.time_first", shape);
-    let faaaa = |shape| ("blocks.0.att.time_faaaa", shape);
-    let cases: [(&[(&str, &[usize])], &str); 8] = [
+    let cases: [(&[Named], &str); 8] = [
         (&[TABLE, MIX, decay(&[32]), first(&[32])], "rwkv4"),
         (&[TABLE, MIX, LN_X, decay(&[4]), first(&[4])], "rwkv5.0"),
         (&[TABLE, MIX, LN_X, decay(&[4, 1]), first(&[4, 1])], "rwkv5.0"),
