@@ -19,9 +19,9 @@ use std::time::Instant;
 use graphc::base::dtype::DType;
 use models::{Format, Layout, Shape, Version, write_version};
 
-const USAGE: &str = "usage: make_model OUT.safetensors [--version rwkv7] [--layers 24] [--heads 32] [--head-size 64] [--ffn 4C] \
-    [--vocab 65536] [--ranks W,A,V,G|DECAY,SHIFT] [--dtype f16|f32|bf16] [--layout converted|raw] [--block0-v] [--squeeze] \
-    [--seed 1]";
+const USAGE: &str = "usage: make_model OUT.safetensors [--version rwkv7] [--layers 24] [--heads 32] [--head-size 64] \
+    [--ffn 4C] [--vocab 65536] [--ranks W,A,V,G|DECAY,SHIFT] [--dtype f16|f32|bf16] [--layout converted|raw] \
+    [--block0-v] [--squeeze] [--seed 1]";
 
 struct Request {
     path: PathBuf,

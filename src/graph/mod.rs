@@ -1,9 +1,9 @@
 //! A model as its author wrote it: nodes in file order, a place for each.
 //!
 //! Gets RON ([`parse`]), returns a [`Graph`]; [`print()`] turns it back into canonical text. What holds then: the file
-//! is well-formed, every expression parses, no key is given twice, every role is used once at most, and the ops of every
-//! included part stand where it was included. Names are resolved later, in [`model`](crate::model), since what they mean
-//! depends on the checkpoint. Never reads a checkpoint or a kernel.
+//! is well-formed, every expression parses, no key is given twice, every role is used once at most, and the ops of
+//! every included part stand where it was included. Names are resolved later, in [`model`](crate::model), since what
+//! they mean depends on the checkpoint. Never reads a checkpoint or a kernel.
 
 mod ops;
 mod parse;

@@ -1,7 +1,8 @@
 //! Which graph a checkpoint is for.
 //!
-//! Gets graphs and a checkpoint's index, returns the one graph whose tensors are all there, whose absent ones are absent
-//! and whose conditions hold. A checkpoint that fits none is refused with what each graph missed. Never prefers one graph to another.
+//! Gets graphs and a checkpoint's index, returns the one graph whose tensors are all there, whose absent ones are
+//! absent and whose conditions hold. A checkpoint that fits none is refused with what each graph missed. Never prefers
+//! one graph to another.
 
 use std::collections::BTreeSet;
 use std::fmt;
