@@ -39,13 +39,15 @@ impl Program {
     /// If there is no such graph.
     pub fn built_in(name: &str) -> Result<Self, CompileError> {
         let texts = sources::graphs(None).expect("what is built in needs no reading");
+        let parts = sources::parts(None).expect("what is built in needs no reading");
         let shaders = sources::shaders(None).expect("what is built in needs no reading");
         let path = format!("{name}.ron");
         let Some((path, text)) = texts.into_iter().find(|(other, _)| *other == path) else {
             let unknown = Diagnostic::placeless(format!("no graph `{name}` is built in"));
             return Err(CompileError::wrong(vec![unknown], &SourceMap::new()));
         };
-        Self::parse(&format!("graphs/{path}"), &text, &shaders)
+        let parts: Vec<_> = parts.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect();
+        Self::with_parts(&format!("graphs/{path}"), &text, &parts, &shaders)
     }
 
     /// The graph of a text, which `path` names in diagnostics, and the kernels of others: paths relative to their
@@ -54,9 +56,26 @@ impl Program {
     /// # Errors
     /// Everything that is wrong with any of them.
     pub fn parse(path: &str, graph: &str, shaders: &[(String, String)]) -> Result<Self, CompileError> {
+        Self::with_parts(path, graph, &[], shaders)
+    }
+
+    /// As [`Self::parse`], for a graph that includes parts: paths, in the folder `parts` beside that of the graph, and
+    /// texts.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn with_parts(
+        path: &str,
+        graph: &str,
+        parts: &[(String, String)],
+        shaders: &[(String, String)],
+    ) -> Result<Self, CompileError> {
         let mut sources = SourceMap::new();
         let (kernels, mut wrong) = kernel::load(&mut sources, shaders);
         let source = sources.add(path, graph);
+        for (path, text) in parts {
+            sources.add(path.as_str(), text.as_str());
+        }
         match graph::parse(&sources, source) {
             Ok(graph) if wrong.is_empty() => Ok(Self { sources, graph, kernels }),
             Ok(_) => Err(CompileError::wrong(wrong, &sources)),

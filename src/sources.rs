@@ -65,12 +65,49 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
     read().map_err(|source| ReadError { path: path.to_owned(), source })
 }
 
+/// The folder of parts, in a folder of graphs.
+const PARTS: &str = "parts";
+
 /// The graphs: `(path relative to the folder, text)`.
 ///
 /// # Errors
 /// If the folder or a file in it cannot be read.
 pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
-    texts(folder, &GRAPHS, &["ron"])
+    let mut graphs = texts(folder, &GRAPHS, &["ron"])?;
+    graphs.retain(|(path, _)| !path.split_once('/').is_some_and(|(first, _)| first == PARTS));
+    Ok(graphs)
+}
+
+/// What graphs of a folder include: `(path relative to the folder, text)`, none if the folder has no parts.
+///
+/// # Errors
+/// If the folder of parts or a file in it cannot be read.
+pub fn parts(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
+    let inside = folder.map(|folder| folder.join(PARTS));
+    let parts = match (&inside, GRAPHS.get_dir(PARTS)) {
+        (Some(inside), _) if inside.is_dir() => texts(Some(inside), &GRAPHS, &["ron"])?,
+        (None, Some(built_in)) => {
+            let mut parts = Vec::new();
+            from_program(built_in, &["ron"], &mut parts);
+            parts.sort();
+            return Ok(parts);
+        }
+        _ => Vec::new(),
+    };
+    Ok(parts.into_iter().map(|(path, text)| (format!("{PARTS}/{path}"), text)).collect())
+}
+
+/// What a graph file may include: paths as the graph looks for them, and texts.
+///
+/// # Errors
+/// As [`parts`].
+pub fn parts_beside(graph: &str) -> Result<Vec<(String, String)>, ReadError> {
+    let beside = graph.rsplit_once('/').map_or("", |(folder, _)| folder);
+    // A file at the root of the file system lies in the folder `/`.
+    let folder = if graph.starts_with('/') && beside.is_empty() { "/" } else { beside };
+    let folder = if folder.is_empty() { Path::new(".") } else { Path::new(folder) };
+    let slash = if graph.contains('/') { "/" } else { "" };
+    Ok(parts(Some(folder))?.into_iter().map(|(path, text)| (format!("{beside}{slash}{path}"), text)).collect())
 }
 
 /// The tables of tensors' names.

@@ -81,7 +81,10 @@ struct Pipeline {
 
 impl Pipeline {
     fn new() -> Self {
-        let (kernels, map) = kernels();
+        let (kernels, mut map) = kernels();
+        for (path, text) in sources::parts(None).expect("built in") {
+            map.add(path, text);
+        }
         Self { kernels, map, checkpoint: checkpoint() }
     }
 

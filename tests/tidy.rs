@@ -412,7 +412,8 @@ fn crates_and_unsafe_are_used_in_their_places() {
 
 #[test]
 fn sources_name_no_kernel_and_no_tensor() {
-    let graphs = sources::graphs(None).expect("built in");
+    let (graphs, parts) = (sources::graphs(None).expect("built in"), sources::parts(None).expect("built in"));
+    let graphs: Vec<_> = graphs.into_iter().chain(parts).collect();
     let names = data_names(&graphs, &sources::shaders(None).expect("built in"));
     assert!(names.contains("receptance") && names.contains("token_shift"), "{names:?}");
     assert_none(rust_files(&["src"]).iter().flat_map(|file| check_names(file, &names)));

@@ -45,23 +45,37 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
             .collect(),
     };
     let (mut graphs, mut tools) = (Vec::new(), Vec::new());
+    for (path, text) in parts(args, chosen)? {
+        map.add(path, text);
+    }
     for (path, text) in texts {
         let is_tool = chosen.is_none() && sources::is_tool(path.strip_prefix("graphs/").unwrap_or(&path));
         let source = map.add(path, text);
         match graph::parse(&map, source) {
             Ok(graph) if is_tool => tools.push(graph),
             Ok(graph) => graphs.push(graph),
-            Err(mut found) => diagnostics.append(&mut found),
+            Err(found) => diagnostics.extend(found),
         }
     }
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Failure::Diagnostics(rendered(&diagnostics, &map)));
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
+    let graph =
+        graph::with_settings(&graph, &args.set).map_err(|error| Failure::Environment(format!("`--set`: {error}")))?;
     if let Some(path) = &args.state_init {
         weights::check_initial(&graph, &initial, path)?;
     }
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo })
+}
+
+/// The parts that graphs include: from the folder of a graph file that was named, else of the other graphs.
+fn parts(args: &ModelArgs, chosen: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
+    let Some(path) = chosen else {
+        let parts = sources::parts(args.graphs.as_deref())?;
+        return Ok(parts.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect());
+    };
+    Ok(sources::parts_beside(path)?)
 }
 
 /// The checkpoint, and whether it is the one built into the program.

@@ -103,6 +103,17 @@ struct ModelArgs {
     /// sequence's numbers are the same, bit for bit, whatever runs beside it
     #[arg(long)]
     batch_invariant: bool,
+    /// Give one of the graph's settings, numbers that no checkpoint tells, another value, as in gn_eps=1e-5 (may be
+    /// repeated)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, f64)>,
+}
+
+/// `NAME=VALUE`.
+fn setting(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let number = value.parse().map_err(|_| format!("expected a number behind `{name}=`, found `{value}`"))?;
+    Ok((name.to_owned(), number))
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,6 +55,7 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
         ("--shaders", model.shaders.is_some()),
         ("--keep", !model.keep.is_empty()),
         ("--batch-invariant", model.batch_invariant),
+        ("--set", !model.set.is_empty()),
         ("--step-tokens", step_tokens.is_some()),
     ];
     if let Some((flag, _)) = needs_graph.iter().find(|(_, is_given)| *is_given) {

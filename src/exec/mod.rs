@@ -189,7 +189,7 @@ impl<'a> Weights<'a> {
             return Err(format!("expected {count} elements, `{name}` has {size_bytes} bytes"));
         }
         if let Some((rows, columns)) = piece.transpose
-            && rows.checked_mul(columns) != Some(*count)
+            && !rows.checked_mul(columns).is_some_and(|matrix| matrix > 0 && count.is_multiple_of(matrix))
         {
             return Err(format!("expected {count} elements to transpose, found {rows} x {columns}"));
         }
@@ -280,14 +280,16 @@ pub(crate) fn check_sizes(weights: &WeightLayout, state: &StateLayout, limits: &
     if missing.is_empty() { Ok(()) } else { Err(ExecError::TooSmall { missing }) }
 }
 
-/// `[rows, columns]` as `[columns, rows]`.
+/// `[rows, columns]` as `[columns, rows]`, for each matrix of a list.
 fn transposed(bytes: &[u8], rows: u64, columns: u64, element_bytes: u64) -> Vec<u8> {
     let (rows, columns, size) = (rows as usize, columns as usize, element_bytes as usize);
     let mut out = Vec::with_capacity(bytes.len());
-    for column in 0..columns {
-        for row in 0..rows {
-            let at = (row * columns + column) * size;
-            out.extend_from_slice(&bytes[at..at + size]);
+    for matrix in bytes.chunks_exact(rows * columns * size) {
+        for column in 0..columns {
+            for row in 0..rows {
+                let at = (row * columns + column) * size;
+                out.extend_from_slice(&matrix[at..at + size]);
+            }
         }
     }
     out

@@ -43,7 +43,7 @@ pub struct WeightPiece {
     pub dtype: DType,
     /// Number of elements.
     pub count: u64,
-    /// Rows and columns as stored in the checkpoint, if the kernels want the matrix transposed.
+    /// Rows and columns as stored in the checkpoint, if the kernels want the matrix transposed, or each of a list.
     pub transpose: Option<(u64, u64)>,
 }
 

@@ -267,14 +267,15 @@ impl<E: Executor> Bisection<'_, E> {
             let checkpoint = self.sides[side].checkpoint;
             let info = checkpoint.index().get(name)?;
             let dtype = *info.dtype.as_ref().ok()?;
-            Some((&info.shape, Row { dtype, bytes: checkpoint.bytes(name)? }))
+            Some((&info.shape, dtype, checkpoint.bytes(name)?))
         };
-        let (Some((shape, one)), Some((other_shape, other))) = (tensor(0), tensor(1)) else {
+        let (Some((shape, dtype, one)), Some((other_shape, other_dtype, other))) = (tensor(0), tensor(1)) else {
             return InputFound::NotCompared;
         };
         if shape != other_shape {
             return InputFound::NotCompared;
         }
+        let (one, other) = (Row { dtype, bytes: &one }, Row { dtype: other_dtype, bytes: &other });
         match compare(one, other, self.settings.tolerance) {
             None => InputFound::Same,
             Some(apart) => {
