@@ -15,7 +15,13 @@ static NAMES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/names");
 static SHADERS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 
 /// The small trained model that runs when none is named.
-pub static DEMO_MODEL: &[u8] = include_bytes!("../models/model.safetensors");
+pub static DEMO_MODEL: &[u8] = &ALIGNED_MODEL.0;
+
+/// Where its words can be read as words.
+static ALIGNED_MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/model.safetensors"));
+
+#[repr(align(64))]
+struct Aligned<T: ?Sized>(T);
 
 /// The vocabulary of RWKV World models, in the form that `generate::vocabulary` reads. Token 0, which ends a text, and
 /// the ids from 65530 on are not in it.

@@ -19,7 +19,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{Error, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -197,9 +199,9 @@ pub struct Checkpoint {
     index: Index,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Bytes {
-    Mapped(memmap2::Mmap),
+    Mapped(Arc<memmap2::Mmap>),
     Static(&'static [u8]),
 }
 
@@ -209,6 +211,19 @@ impl Bytes {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
         }
+    }
+}
+
+/// A tensor's bytes where they lie in their file, which stays mapped as long as this lives.
+#[derive(Clone, Debug)]
+pub struct SharedBytes {
+    file: Bytes,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.file.all()[self.range.clone()]
     }
 }
 
@@ -248,7 +263,7 @@ impl Checkpoint {
         // would raise SIGBUS on access, as with every mapped file; no Rust value is made from the bytes that could
         // become invalid.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(file_error)?;
-        Self::new(path.display().to_string(), Bytes::Mapped(map))
+        Self::new(path.display().to_string(), Bytes::Mapped(Arc::new(map)))
     }
 
     /// A checkpoint that is part of the program.
@@ -325,6 +340,15 @@ impl Checkpoint {
             }
             _ => info.stored.read(self.file(&info.stored), &info.shape),
         })
+    }
+
+    /// A tensor's bytes where they lie, for those who go on reading them when the checkpoint is gone; nothing if
+    /// [`bytes`](Self::bytes) are a copy.
+    pub fn shared(&self, tensor: &str) -> Option<SharedBytes> {
+        let Cow::Borrowed(bytes) = self.bytes(tensor)? else { return None };
+        let file = &self.files[self.index.get(tensor)?.stored.file];
+        let start = bytes.as_ptr() as usize - file.all().as_ptr() as usize;
+        Some(SharedBytes { file: file.clone(), range: start..start + bytes.len() })
     }
 
     /// A name for the weights: the first 64 bits of a SHA-256 over every name, shape and element type and over the ends
