@@ -1,4 +1,4 @@
-//! Writes a random RWKV-7 model for benchmarks: sizes and timing are those of a real one, the text is not.
+//! Writes a random model of RWKV-4 to 7 for benchmarks: sizes and timing are those of a real one, the text is not.
 //!
 //! Gets a file name and a shape, writes safetensors. What then holds: the same flags give the same bytes. Never holds
 //! the model in memory.
@@ -17,14 +17,15 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use graphc::base::dtype::DType;
-use models::{Format, Layout, Shape, write_model};
+use models::{Format, Layout, Shape, Version, write_version};
 
-const USAGE: &str = "usage: make_model OUT.safetensors [--layers 24] [--heads 32] [--head-size 64] [--ffn 4C] \
-    [--vocab 65536] [--ranks W,A,V,G] [--dtype f16|f32|bf16] [--layout converted|raw] [--block0-v] [--squeeze] \
-    [--seed 1]";
+const USAGE: &str = "usage: make_model OUT.safetensors [--version rwkv7] [--layers 24] [--heads 32] [--head-size 64] \
+    [--ffn 4C] [--vocab 65536] [--ranks W,A,V,G|DECAY,SHIFT] [--dtype f16|f32|bf16] [--layout converted|raw] \
+    [--block0-v] [--squeeze] [--seed 1]";
 
 struct Request {
     path: PathBuf,
+    version: Version,
     shape: Shape,
     seed: u64,
     format: Format,
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
-    match write_model(&request.path, &request.shape, request.seed, &request.format) {
+    match write_version(&request.path, request.version, &request.shape, request.seed, &request.format) {
         Ok(size_bytes) => {
             let seconds = start.elapsed().as_secs_f64();
             println!("{}: {:.2} GB in {seconds:.1} s", request.path.display(), size_bytes as f64 / 1e9);
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 
 /// Reads the flags; what is left out is as in the published model of 1.5 billion parameters.
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, String> {
-    let mut path = None;
+    let (mut path, mut version) = (None, Version::V7);
     let mut shape = Shape {
         layers: 24,
         heads: 32,
@@ -71,6 +72,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, String>
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("`{flag}` needs a value"));
         match flag.as_str() {
+            "--version" => version = named_version(&value()?)?,
             "--layers" => shape.layers = size(&value()?)?,
             "--heads" => shape.heads = size(&value()?)?,
             "--head-size" => shape.head_size = size(&value()?)?,
@@ -78,8 +80,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, String>
             "--vocab" => shape.vocab = size(&value()?)?,
             "--ranks" => {
                 let ranks = value()?.split(',').map(size).collect::<Result<Vec<_>, _>>()?;
-                let [w, a, v, g] = ranks[..] else { return Err("expected four ranks: w,a,v,g".to_owned()) };
-                (shape.rank_w, shape.rank_a, shape.rank_v, shape.rank_g) = (w, a, v, g);
+                match ranks[..] {
+                    [w, a, v, g] => {
+                        (shape.rank_w, shape.rank_a, shape.rank_v, shape.rank_g) = (w, a, v, g);
+                    }
+                    [decay, shift] => (shape.rank_w, shape.rank_a) = (decay, shift),
+                    _ => return Err("expected four ranks, w,a,v,g, or two of rwkv6: decay,shift".to_owned()),
+                }
             }
             "--dtype" => format.dtype = dtype(&value()?)?,
             "--layout" => format.layout = layout(&value()?)?,
@@ -94,7 +101,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, String>
     if shape.ffn == 0 {
         shape.ffn = 4 * shape.width();
     }
-    Ok(Request { path: path.ok_or("a file name is missing")?, shape, seed, format })
+    Ok(Request { path: path.ok_or("a file name is missing")?, version, shape, seed, format })
 }
 
 fn number<T: FromStr>(text: &str) -> Result<T, String> {
@@ -103,6 +110,13 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
 
 fn size(text: &str) -> Result<usize, String> {
     number(text).and_then(|size| if size == 0 { Err("a size is at least 1".to_owned()) } else { Ok(size) })
+}
+
+/// A version by the name of its graph, or without `rwkv`.
+fn named_version(text: &str) -> Result<Version, String> {
+    let found = Version::ALL.into_iter().find(|(name, _)| *name == text || name.strip_prefix("rwkv") == Some(text));
+    let known = Version::ALL.map(|(name, _)| name).join(", ");
+    found.map(|(_, version)| version).ok_or(format!("unknown version `{text}`, expected one of {known}"))
 }
 
 fn dtype(text: &str) -> Result<DType, String> {

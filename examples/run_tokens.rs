@@ -18,11 +18,13 @@ use graphc::exec::{Executor, Inputs, PlanId, Session, Weights};
 use graphc::generate::sample::argmax;
 use graphc::{checkpoint::Checkpoint, compile::Program, sources};
 
-/// Tokens to generate.
-const COUNT: usize = 80;
-
 fn main() -> Result<(), Box<dyn Error>> {
     let prompt = std::env::args().nth(1).unwrap_or_else(|| "Once upon a time".to_owned());
+    run(&prompt, 80, &mut std::io::stdout())
+}
+
+/// Writes the prompt and what the model goes on with, for this many tokens.
+pub fn run(prompt: &str, count: usize, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let mut tokens = vec![0];
     tokens.extend(prompt.bytes().map(u32::from));
 
@@ -46,17 +48,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let decode = session.prepare(decode)?;
 
     let mut token = step(&mut session, prefill, &tokens)?;
-    let mut stdout = std::io::stdout().lock();
-    write!(stdout, "{prompt}")?;
-    for _ in 0..COUNT {
+    write!(out, "{prompt}")?;
+    for _ in 0..count {
         if token == 0 {
             break;
         }
-        stdout.write_all(&[token as u8])?;
-        stdout.flush()?;
+        out.write_all(&[token as u8])?;
+        out.flush()?;
         token = step(&mut session, decode, &[token])?;
     }
-    writeln!(stdout)?;
+    writeln!(out)?;
     Ok(())
 }
 

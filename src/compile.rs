@@ -39,13 +39,15 @@ impl Program {
     /// If there is no such graph.
     pub fn built_in(name: &str) -> Result<Self, CompileError> {
         let texts = sources::graphs(None).expect("what is built in needs no reading");
+        let parts = sources::parts(None).expect("what is built in needs no reading");
         let shaders = sources::shaders(None).expect("what is built in needs no reading");
         let path = format!("{name}.ron");
         let Some((path, text)) = texts.into_iter().find(|(other, _)| *other == path) else {
             let unknown = Diagnostic::placeless(format!("no graph `{name}` is built in"));
             return Err(CompileError::wrong(vec![unknown], &SourceMap::new()));
         };
-        Self::parse(&format!("graphs/{path}"), &text, &shaders)
+        let parts: Vec<_> = parts.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect();
+        Self::with_parts(&format!("graphs/{path}"), &text, &parts, &shaders)
     }
 
     /// The graph of a text, which `path` names in diagnostics, and the kernels of others: paths relative to their
@@ -54,9 +56,26 @@ impl Program {
     /// # Errors
     /// Everything that is wrong with any of them.
     pub fn parse(path: &str, graph: &str, shaders: &[(String, String)]) -> Result<Self, CompileError> {
+        Self::with_parts(path, graph, &[], shaders)
+    }
+
+    /// As [`Self::parse`], for a graph that includes parts: paths, in the folder `parts` beside that of the graph, and
+    /// texts.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn with_parts(
+        path: &str,
+        graph: &str,
+        parts: &[(String, String)],
+        shaders: &[(String, String)],
+    ) -> Result<Self, CompileError> {
         let mut sources = SourceMap::new();
         let (kernels, mut wrong) = kernel::load(&mut sources, shaders);
         let source = sources.add(path, graph);
+        for (path, text) in parts {
+            sources.add(path.as_str(), text.as_str());
+        }
         match graph::parse(&sources, source) {
             Ok(graph) if wrong.is_empty() => Ok(Self { sources, graph, kernels }),
             Ok(_) => Err(CompileError::wrong(wrong, &sources)),
@@ -158,10 +177,7 @@ impl Compiler<'_> {
     /// Everything that is wrong with the graph, or what the checker refuses.
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
         let wrong = |diagnostics| CompileError::wrong(diagnostics, self.sources);
-        let Self { limits, keep, batch_invariant, .. } = *self;
-        let request = Request { shape, limits, keep, batch_invariant };
-        let (model, lints) =
-            model::build(self.graph, self.kernels, self.sources, self.index, &request).map_err(wrong)?;
+        let (model, lints) = self.model(shape)?;
         let schedule = schedule::build(&model).map_err(wrong)?;
         let (weights, rests) = (lower::lay_out(&model), self.state_rests(&model, &schedule));
         let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights, &rests).map_err(wrong)?;
@@ -175,6 +191,17 @@ impl Compiler<'_> {
 }
 
 impl Compiler<'_> {
+    /// The model alone, `model::build`, for those who ask what a graph computes; and its lints.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the graph.
+    pub fn model(&self, shape: StepShape) -> Result<(Model, Vec<Diagnostic>), CompileError> {
+        let Self { limits, keep, batch_invariant, .. } = *self;
+        let request = Request { shape, limits, keep, batch_invariant };
+        let built = model::build(self.graph, self.kernels, self.sources, self.index, &request);
+        built.map_err(|diagnostics| CompileError::wrong(diagnostics, self.sources))
+    }
+
     /// Where states rest: as suits steps of one token, which are most of all steps. So plans agree, whatever their own
     /// size and wherever they are made. Of a graph that has no such step, each plan has its own way.
     fn state_rests(&self, model: &Model, schedule: &Schedule) -> Vec<Usage> {

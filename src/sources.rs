@@ -1,4 +1,4 @@
-//! Graphs and kernels as named texts: those built into the program, or those of folders.
+//! Graphs, kernels and tables of names as named texts: those built into the program, or those of folders.
 //!
 //! Gets folders or nothing, returns texts in alphabetical order of their paths. Only this file and `cli` touch the
 //! disk. Never parses.
@@ -11,14 +11,24 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 
 static GRAPHS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/graphs");
+static NAMES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/names");
 static SHADERS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 
 /// The small trained model that runs when none is named.
-pub static DEMO_MODEL: &[u8] = include_bytes!("../models/model.safetensors");
+pub static DEMO_MODEL: &[u8] = &ALIGNED_MODEL.0;
+
+/// Where its words can be read as words.
+static ALIGNED_MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/model.safetensors"));
+
+#[repr(align(64))]
+struct Aligned<T: ?Sized>(T);
 
 /// The vocabulary of RWKV World models, in the form that `generate::vocabulary` reads. Token 0, which ends a text, and
 /// the ids from 65530 on are not in it.
 pub static WORLD_VOCABULARY: &str = include_str!("../vocabularies/rwkv_world.txt");
+
+/// How a conversation is written for World models, in the form that `graphc run --template` reads.
+pub static CHAT_TEMPLATE: &str = include_str!("../templates/world.ron");
 
 /// A file that cannot be read.
 #[derive(Debug)]
@@ -61,12 +71,57 @@ pub fn read_text(path: &Path) -> Result<String, ReadError> {
     read().map_err(|source| ReadError { path: path.to_owned(), source })
 }
 
+/// The folder of parts, in a folder of graphs.
+const PARTS: &str = "parts";
+
 /// The graphs: `(path relative to the folder, text)`.
 ///
 /// # Errors
 /// If the folder or a file in it cannot be read.
 pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
-    texts(folder, &GRAPHS, &["ron"])
+    let mut graphs = texts(folder, &GRAPHS, &["ron"])?;
+    graphs.retain(|(path, _)| !path.split_once('/').is_some_and(|(first, _)| first == PARTS));
+    Ok(graphs)
+}
+
+/// What graphs of a folder include: `(path relative to the folder, text)`, none if the folder has no parts.
+///
+/// # Errors
+/// If the folder of parts or a file in it cannot be read.
+pub fn parts(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
+    let inside = folder.map(|folder| folder.join(PARTS));
+    let parts = match (&inside, GRAPHS.get_dir(PARTS)) {
+        (Some(inside), _) if inside.is_dir() => texts(Some(inside), &GRAPHS, &["ron"])?,
+        (None, Some(built_in)) => {
+            let mut parts = Vec::new();
+            from_program(built_in, &["ron"], &mut parts);
+            parts.sort();
+            return Ok(parts);
+        }
+        _ => Vec::new(),
+    };
+    Ok(parts.into_iter().map(|(path, text)| (format!("{PARTS}/{path}"), text)).collect())
+}
+
+/// What a graph file may include: paths as the graph looks for them, and texts.
+///
+/// # Errors
+/// As [`parts`].
+pub fn parts_beside(graph: &str) -> Result<Vec<(String, String)>, ReadError> {
+    let beside = graph.rsplit_once('/').map_or("", |(folder, _)| folder);
+    // A file at the root of the file system lies in the folder `/`.
+    let folder = if graph.starts_with('/') && beside.is_empty() { "/" } else { beside };
+    let folder = if folder.is_empty() { Path::new(".") } else { Path::new(folder) };
+    let slash = if graph.contains('/') { "/" } else { "" };
+    Ok(parts(Some(folder))?.into_iter().map(|(path, text)| (format!("{beside}{slash}{path}"), text)).collect())
+}
+
+/// The tables of tensors' names.
+///
+/// # Errors
+/// If the folder or a file in it cannot be read.
+pub fn names(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
+    texts(folder, &NAMES, &["ron"])
 }
 
 /// Whether a graph of [`graphs`], by its path, lies in a subfolder: then it is no model of a checkpoint, and is run

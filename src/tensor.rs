@@ -49,6 +49,16 @@ pub fn to_f32(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
+/// Numbers as little-endian bytes of any element type, halves rounded to nearest, ties to even.
+pub fn from_f32(dtype: DType, values: &[f32]) -> Vec<u8> {
+    match dtype {
+        DType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        DType::F16 => values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
+        DType::Bf16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+        DType::U32 => values.iter().flat_map(|value| (*value as u32).to_le_bytes()).collect(),
+    }
+}
+
 /// How far two tensors are apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {

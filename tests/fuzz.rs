@@ -4,8 +4,10 @@
 //! through the stages behind it; whatever it refuses is rendered. Each run is short here and as long as
 //! `GRAPHC_FUZZ_SECONDS` says; every input that ever broke something is in the corpus, or among the extremes below.
 
+mod checkpoint_files;
 mod fuzzing;
 
+use checkpoint_files as files;
 use fuzzing::extremes::{self, SMALL, changed};
 use fuzzing::{corpus, fuzz, within_bounds};
 use graphc::base::diag::{self, Diagnostic};
@@ -14,7 +16,8 @@ use graphc::base::limits::Limits;
 use graphc::base::raw::Reader;
 use graphc::base::span::SourceMap;
 use graphc::base::step::StepShape;
-use graphc::checkpoint::Checkpoint;
+use graphc::checkpoint::write::{WriteOptions, write};
+use graphc::checkpoint::{Checkpoint, names, shards};
 use graphc::compile::{CompileError, Compiled, Compiler, verify_plan};
 use graphc::generate::state::{StateOwner, from_bytes, to_bytes};
 use graphc::kernel::KernelLib;
@@ -78,7 +81,10 @@ struct Pipeline {
 
 impl Pipeline {
     fn new() -> Self {
-        let (kernels, map) = kernels();
+        let (kernels, mut map) = kernels();
+        for (path, text) in sources::parts(None).expect("built in") {
+            map.add(path, text);
+        }
         Self { kernels, map, checkpoint: checkpoint() }
     }
 
@@ -237,6 +243,78 @@ fn headers_of_checkpoints() {
     });
 }
 
+/// Reads every tensor of a checkpoint, by the names of the tables that are built in, and writes it.
+fn read_all(checkpoint: Checkpoint) {
+    let Ok(checkpoint) = checkpoint.renamed(&files::tables()) else { return };
+    drop(checkpoint.fingerprint());
+    for name in checkpoint.index().names() {
+        let (info, bytes) = (checkpoint.index().get(name).expect("named"), checkpoint.bytes(name).expect("named"));
+        assert_eq!(info.size_bytes(), bytes.len() as u64);
+    }
+    let options = WriteOptions { dtype: Some(DType::F16), stored_names: true };
+    drop(write(&checkpoint, options, &mut std::io::sink()));
+}
+
+#[test]
+fn files_of_torch() {
+    let seeds = corpus("torch");
+    let element = |name: &str| (name.to_owned(), vec![0; 24]);
+    let wrapped = |pickle: &[u8]| {
+        let entries = [("m/data.pkl".to_owned(), pickle.to_vec()), element("m/data/0"), element("m/data/1")];
+        files::zip(&entries, pickle.len().is_multiple_of(2))
+    };
+    let read = |bytes: Vec<u8>| Checkpoint::from_static("fuzz", bytes.leak()).map(read_all);
+    let accepted = seeds.iter().filter(|seed| read(seed.to_vec()).is_ok() || read(wrapped(seed)).is_ok()).count();
+    assert_eq!(accepted, 2, "one of the seeds is a file, and one a pickle of two tensors");
+    fuzz("torch", &seeds, &|input| {
+        drop(read(input.to_vec()));
+        drop(read(wrapped(input)));
+    });
+}
+
+#[test]
+fn indices_of_shards() {
+    let seeds = corpus("index");
+    assert_eq!(seeds.iter().filter(|seed| shards::weight_map(&lossy(seed)).is_ok()).count(), 1);
+    fuzz("index", &seeds, &|input| drop(shards::weight_map(&lossy(input))));
+}
+
+#[test]
+fn tables_of_names() {
+    let built_in = sources::names(None).expect("built in").into_iter().map(|(_, text)| text.into_bytes());
+    let seeds: Vec<Vec<u8>> = corpus("names").into_iter().chain(built_in).collect();
+    let file = |name: &str| files::File::f32(name, &[6, 4], &[0.0; 24]);
+    let named = [file("scale.0"), file("0.1.2.3"), file("model.layers.0.attn.x_x"), file("model.embeddings.weight")];
+    let bytes: &'static [u8] = files::safetensors(&named).leak();
+    fuzz("names", &seeds, &|input| {
+        let mut map = SourceMap::new();
+        let source = map.add("names.ron", lossy(input));
+        match names::parse(&map, source) {
+            Ok(table) => drop(Checkpoint::from_static("fuzz", bytes).expect("sound").renamed(&[table])),
+            Err(wrong) => drop(say(&wrong, &map)),
+        }
+    });
+}
+
+#[test]
+fn files_of_adapters() {
+    let text = "Names(name: \"a\", adapters: [Adapter(down: \"*.down\", up: \"*.up\", weight: \"*\")])";
+    let tables = files::tables_of(&[("a.ron".to_owned(), text.to_owned())]);
+    let read = |bytes: Vec<u8>, alpha: f32| {
+        let lora = Checkpoint::from_static("fuzz", bytes.leak()).ok()?;
+        let merged = checkpoint().with_lora(lora, &tables, alpha).ok()?;
+        drop(merged.fingerprint());
+        assert!(merged.index().names().all(|name| merged.bytes(name).is_some()));
+        merged.tensor("matrix").filter(|matrix| matrix.to_f32() != [0.0; 24])
+    };
+    let seeds = corpus("lora");
+    assert_eq!(seeds.iter().filter(|seed| read(seed.to_vec(), 1.0).is_some()).count(), 1, "one seed changes a weight");
+    fuzz("lora", &seeds, &|input| {
+        drop(read(input.to_vec(), input.len() as f32));
+        drop(read(mended(input), f32::MIN_POSITIVE));
+    });
+}
+
 #[test]
 fn state_files() {
     let buffer = |label: &str, dtype| StateBuffer {
@@ -245,6 +323,7 @@ fn state_files() {
         rows: 2,
         row_shape: vec![2],
         init_bits: 0,
+        init_weight: None,
         rest: Usage::STORAGE_READ,
     };
     let buffers = vec![buffer("x.0", DType::F32), buffer("x.1", DType::F32), buffer("once", DType::F16)];

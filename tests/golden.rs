@@ -159,6 +159,9 @@ fn printed_graphs_are_the_graphs_they_were() {
     for (path, text) in built_in.chain([("layer.ron".to_owned(), layer)]) {
         let parse = |text: &str| {
             let mut map = SourceMap::new();
+            for (path, text) in sources::parts(None).expect("built in") {
+                map.add(path, text);
+            }
             let source = map.add(path.as_str(), text);
             graph::parse(&map, source).unwrap_or_else(|found| panic!("{path}: {found:?}"))
         };

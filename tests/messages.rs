@@ -47,6 +47,8 @@ fn tokens_are_refused_with_the_kept_texts() {
     let errors = [
         GenerateError::Token { token: 300, at: 2, vocabulary: 256 },
         GenerateError::NoToken { character: 'é', at: 5 },
+        GenerateError::NothingToDraw { logits: 256, not_numbers: 3 },
+        GenerateError::NotANumber { at: 17 },
         GenerateError::NoLogits,
         GenerateError::NoRows(Rows::All),
         GenerateError::NoRows(Rows::Last),
@@ -85,6 +87,7 @@ fn states_are_refused_with_the_kept_texts() {
         rows: 1,
         row_shape: vec![count],
         init_bits: 0,
+        init_weight: None,
         rest: Usage::STORAGE_READ,
     };
     let layout = |label: &str, count| StateLayout { buffers: vec![buffer(label, count)] };

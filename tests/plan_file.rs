@@ -49,8 +49,8 @@ fn only_graphs_that_are_there_are_built_in() {
 fn other_versions_models_and_files_are_refused() {
     let (plan, fingerprint) = plan();
     let text = to_text(&plan, &fingerprint);
-    let version = refusal(&text, &fingerprint, "version: 3,", "version: 7,");
-    assert_eq!(version, "it is no plan of this program: it has plan version 7, this program reads version 3");
+    let version = refusal(&text, &fingerprint, "version: 4,", "version: 7,");
+    assert_eq!(version, "it is no plan of this program: it has plan version 7, this program reads version 4");
     let model = open_plan(&text, "0123456789abcdef").expect_err("another model").to_string();
     assert_eq!(model, format!("it was made for the weights {fingerprint}, these are 0123456789abcdef"));
     let cut = open_plan(&text[..text.len() / 2], &fingerprint).expect_err("half a file").to_string();

@@ -79,6 +79,7 @@ fn state_layout() -> StateLayout {
             rows: STATE_ROWS,
             row_shape: vec![STATE_COUNT],
             init_bits: STATE_INIT.to_bits(),
+            init_weight: None,
             rest: Usage::COPY_SRC,
         }],
     }

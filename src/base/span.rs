@@ -63,6 +63,11 @@ impl SourceMap {
         &self.sources[id]
     }
 
+    /// The first text of this name.
+    pub fn find(&self, name: &str) -> Option<SourceId> {
+        self.sources.iter().find(|(_, source)| source.name == name).map(|(id, _)| id)
+    }
+
     /// The bytes of a span as text.
     pub fn text(&self, span: Span) -> &str {
         &self.sources[span.source].text[self.range(span)]

@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::base::diag::{self, Diagnostic, Severity};
 use crate::base::limits::Limits;
-use crate::base::span::SourceMap;
+use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, Format, print_result, rendered};
+use crate::cli::{Failure, Format, print_result, rendered, weights};
 use crate::compile::{CompileError, Compiler};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
@@ -89,14 +89,17 @@ struct Found {
 }
 
 fn found(args: &CheckArgs) -> Result<Found, Failure> {
-    let checkpoint = match &args.weights {
-        Some(path) => Checkpoint::open(path),
-        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }?;
+    let checkpoint = weights::open(args.weights.as_deref(), None)?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let texts = texts(&args.paths)?;
     let count = texts.len();
+    let mut parts = Vec::new();
+    for (path, text) in all_parts(&args.paths)? {
+        if map.find(&path).is_none() {
+            parts.push(map.add(path, text));
+        }
+    }
     let mut graphs = Vec::new();
     for (name, text) in texts {
         let source = map.add(name.as_str(), text);
@@ -115,6 +118,12 @@ fn found(args: &CheckArgs) -> Result<Found, Failure> {
     let is_right = diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Lint);
     if args.paths.is_empty() == args.shaders.is_none() && is_right {
         diagnostics.append(&mut model::check_unused(&graphs, &kernels));
+    }
+    // Graphs named one by one need not use all that lies beside them.
+    if is_right && args.paths.iter().all(|path| path.is_dir()) {
+        let unused = parts.into_iter().filter(|part| !graphs.iter().any(|graph| graph.included.contains(*part)));
+        let lint = "the part is never included by the graphs checked";
+        diagnostics.extend(unused.map(|part| Diagnostic::lint(Span::new(part, 0..1), lint)));
     }
     Ok(Found { sources: map, diagnostics, graphs: count, kernels: kernels.iter().count() })
 }
@@ -183,6 +192,23 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
         }
     }
     Ok(texts)
+}
+
+/// What the graphs of [`texts`] may include.
+fn all_parts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+    if paths.is_empty() {
+        let built_in = sources::parts(None)?;
+        return Ok(built_in.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect());
+    }
+    let mut parts = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            parts.extend(sources::parts(Some(path))?.into_iter().map(|(file, text)| (join(path, &file), text)));
+        } else {
+            parts.extend(sources::parts_beside(&path.display().to_string())?);
+        }
+    }
+    Ok(parts)
 }
 
 fn join(folder: &Path, file: &str) -> String {

@@ -177,13 +177,17 @@ fn emit(args: &CompileArgs) -> Result<Option<Emit>, Failure> {
 
 /// The flags given that say how a graph is compiled.
 pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
-    let ModelArgs { weights, graphs, shaders, keep, batch_invariant, .. } = model;
+    let ModelArgs { weights, adapt, state_init, graphs, shaders, keep, batch_invariant, set, .. } = model;
     let flags = [
         ("`--weights`", weights.is_some()),
+        ("`--names`", adapt.names.is_some()),
+        ("`--lora`", !adapt.lora.is_empty()),
+        ("`--state-init`", state_init.is_some()),
         ("`--graphs`", graphs.is_some()),
         ("`--shaders`", shaders.is_some()),
         ("`--keep`", !keep.is_empty()),
         ("`--batch-invariant`", *batch_invariant),
+        ("`--set`", !set.is_empty()),
         ("`--tokens`", plan.tokens.is_some()),
         ("`--sequences`", plan.sequences.is_some()),
         ("`--rows`", plan.rows.is_some()),

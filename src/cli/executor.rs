@@ -6,10 +6,11 @@
 use clap::ValueEnum;
 
 use crate::cli::Failure;
-use crate::exec::Executor;
 use crate::exec::hal::{HalOptions, VulkanExecutor};
 use crate::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
 use crate::exec::wgpu::{WgpuExecutor, WgpuOptions};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Session, Weights};
+use crate::plan::weights::StateLayout;
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExecutorChoice {
@@ -74,6 +75,47 @@ pub(super) fn choose(
                 (Err(error), Err(_)) => Err(error.into()),
             },
         },
+    }
+}
+
+/// An executor whose sessions are of any kind.
+trait AnyExecutor {
+    fn info(&self) -> &DeviceInfo;
+    fn open_any(&self, weights: &Weights<'_>, state: &StateLayout, progress: Progress<'_>) -> Opened;
+}
+
+type Opened = Result<Box<dyn Session>, ExecError>;
+
+impl<E: Executor<Session: 'static>> AnyExecutor for E {
+    fn info(&self) -> &DeviceInfo {
+        self.device()
+    }
+
+    fn open_any(&self, weights: &Weights<'_>, state: &StateLayout, progress: Progress<'_>) -> Opened {
+        Ok(Box::new(self.open(weights, state, progress)?))
+    }
+}
+
+impl Chosen {
+    fn any(&self) -> &dyn AnyExecutor {
+        match self {
+            Self::Hal(executor) => executor,
+            Self::Wgpu(executor) => executor,
+            Self::Reference(executor) => executor,
+        }
+    }
+}
+
+/// For those who run two of them side by side, of whichever kinds.
+impl Executor for Chosen {
+    type Session = Box<dyn Session>;
+
+    fn device(&self) -> &DeviceInfo {
+        self.any().info()
+    }
+
+    fn open(&self, weights: &Weights<'_>, state: &StateLayout, progress: Progress<'_>) -> Opened {
+        self.any().open_any(weights, state, progress)
     }
 }
 

@@ -4,6 +4,8 @@
 //! ever found under its own. Never holds more than it was told to.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -27,7 +29,8 @@ pub(super) fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<Strin
     let bytes = read(path, what, max_bytes)?;
     if bytes.is_empty() {
         // Whoever names a file means what is in it; most likely what should have written it has failed.
-        return Err(Failure::Environment(format!("`{}` is empty: there is no prompt in it", path.display())));
+        let what = what.trim_start_matches("a ").trim_end_matches('s');
+        return Err(Failure::Environment(format!("`{}` is empty: there is no {what} in it", path.display())));
     }
     utf8(path, bytes)
 }
@@ -38,25 +41,31 @@ pub(super) fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
         .map_err(|error| Failure::Diagnostics(format!("error: `{}` is not UTF-8: {error}\n", path.display())))
 }
 
-fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
+pub(super) fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
     Failure::Environment(format!("cannot write `{}`: {error}", path.display()))
 }
 
 /// Writes a file.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_with(path, |file| file.write_all(bytes).map_err(|error| cannot_write(path, &error)))
+}
+
+/// Writes a file, in whatever parts `fill` likes.
+pub(super) fn write_with<T>(path: &Path, fill: impl FnOnce(&mut File) -> Result<T, Failure>) -> Result<T, Failure> {
+    let cannot = |error: std::io::Error| cannot_write(path, &error);
     // Only a file is replaced; a device or a pipe is written to, and a link leads to what it names.
     let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
     if is_special {
-        return std::fs::write(path, bytes).map_err(|error| cannot_write(path, &error));
+        return File::create(path).map_err(cannot).and_then(|mut file| fill(&mut file));
     }
-    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut temporary = path.as_os_str().to_owned();
+    let target = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut temporary = target.as_os_str().to_owned();
     temporary.push(format!(".{}.part", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|error| {
+    let filled = File::create(&temporary).map_err(cannot).and_then(|mut file| fill(&mut file));
+    let written = filled.and_then(|value| std::fs::rename(&temporary, target).map(|()| value).map_err(cannot));
+    written.inspect_err(|_| {
         let _ = std::fs::remove_file(&temporary);
-        cannot_write(path, &error)
     })
 }
 

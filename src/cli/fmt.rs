@@ -61,7 +61,10 @@ fn files(mut paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
         let found = match path.is_dir() {
-            true => sources::graphs(Some(&path))?.into_iter().map(|(file, _)| path.join(file)).collect(),
+            true => {
+                let (graphs, parts) = (sources::graphs(Some(&path))?, sources::parts(Some(&path))?);
+                graphs.into_iter().chain(parts).map(|(file, _)| path.join(file)).collect()
+            }
             false => vec![path],
         };
         files.extend(found.into_iter().filter(|file| !files.contains(file)).collect::<Vec<_>>());

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::base::diag::Severity;
 use crate::base::span::SourceMap;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, ModelArgs, rendered};
+use crate::cli::{Failure, ModelArgs, rendered, weights};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
 use crate::model::detect;
@@ -24,7 +24,8 @@ pub(super) struct Input {
 }
 
 pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
-    let (checkpoint, is_demo) = checkpoint(args)?;
+    let (checkpoint, initial) = with_states(args)?;
+    let is_demo = args.weights.is_none();
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
@@ -44,29 +45,51 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
             .collect(),
     };
     let (mut graphs, mut tools) = (Vec::new(), Vec::new());
+    for (path, text) in parts(args, chosen)? {
+        map.add(path, text);
+    }
     for (path, text) in texts {
         let is_tool = chosen.is_none() && sources::is_tool(path.strip_prefix("graphs/").unwrap_or(&path));
         let source = map.add(path, text);
         match graph::parse(&map, source) {
             Ok(graph) if is_tool => tools.push(graph),
             Ok(graph) => graphs.push(graph),
-            Err(mut found) => diagnostics.append(&mut found),
+            Err(found) => diagnostics.extend(found),
         }
     }
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Failure::Diagnostics(rendered(&diagnostics, &map)));
     }
     let graph = choose(args, chosen.is_some(), graphs, tools, &checkpoint)?;
+    let graph =
+        graph::with_settings(&graph, &args.set).map_err(|error| Failure::Environment(format!("`--set`: {error}")))?;
+    if let Some(path) = &args.state_init {
+        weights::check_initial(&graph, &initial, path)?;
+    }
     Ok(Input { sources: map, graph, kernels, checkpoint, is_demo })
+}
+
+/// The parts that graphs include: from the folder of a graph file that was named, else of the other graphs.
+fn parts(args: &ModelArgs, chosen: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
+    let Some(path) = chosen else {
+        let parts = sources::parts(args.graphs.as_deref())?;
+        return Ok(parts.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect());
+    };
+    Ok(sources::parts_beside(path)?)
 }
 
 /// The checkpoint, and whether it is the one built into the program.
 pub(super) fn checkpoint(args: &ModelArgs) -> Result<(Checkpoint, bool), Failure> {
-    let checkpoint = match &args.weights {
-        Some(path) => Checkpoint::open(path),
-        None => Checkpoint::from_static("the built-in model", sources::DEMO_MODEL),
-    }?;
-    Ok((checkpoint, args.weights.is_none()))
+    Ok((with_states(args)?.0, args.weights.is_none()))
+}
+
+/// The checkpoint, and the names of what `--state-init` added to it.
+fn with_states(args: &ModelArgs) -> Result<(Checkpoint, Vec<String>), Failure> {
+    let checkpoint = weights::open(args.weights.as_deref(), Some(&args.adapt))?;
+    match &args.state_init {
+        Some(path) => weights::with_initial_state(checkpoint, path, &args.adapt),
+        None => Ok((checkpoint, Vec::new())),
+    }
 }
 
 /// Picks a graph by its name, if one is given, else by the checkpoint; `tools` are for no checkpoint and have to be

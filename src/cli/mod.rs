@@ -4,22 +4,30 @@
 //! everything else to stderr. Flags are typed here and given their meaning in the file of their subcommand. Never
 //! decides what a stage does.
 
+mod answer;
 mod bench;
+mod bisect;
+mod chat;
 mod check;
 mod compile;
+mod convert;
 mod devices;
 mod diff;
+mod dump;
 mod executor;
 mod explain;
 mod files;
 mod fmt;
 mod input;
 mod log_sink;
+mod perplexity;
 mod plans;
 mod prompts;
 mod run;
+mod sampling;
 mod text;
 mod verify;
+mod weights;
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -30,6 +38,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::diag::{self, Diagnostic};
 use crate::base::span::SourceMap;
+use crate::checkpoint::CheckpointError;
 
 /// Compiles RWKV models, written as RON graphs over WGSL kernels, into exact GPU command streams, and replays them.
 #[derive(Parser, Debug)]
@@ -43,6 +52,8 @@ struct Cli {
 enum Command {
     /// Run a model on a prompt and print what it says
     Run(Box<run::RunArgs>),
+    /// Measure how well a model foretells a text: bits per byte, and perplexity
+    Perplexity(Box<perplexity::PerplexityArgs>),
     /// Compile a model for one step size and print any stage of it
     Compile(compile::CompileArgs),
     /// Explain one thing of a plan: why a barrier stands, where a value lives, what a command waits for
@@ -51,10 +62,14 @@ enum Command {
     Diff(Box<diff::DiffArgs>),
     /// Check graphs and kernels: every diagnostic and lint
     Check(check::CheckArgs),
+    /// Write a checkpoint of any kind as one safetensors file, by the names that graphs know
+    Convert(convert::ConvertArgs),
     /// Measure how fast a model runs, and how fast the device could
     Bench(bench::BenchArgs),
     /// Prove a plan by experiment: executors agree, its transitions are sufficient, and each is necessary
     Verify(verify::VerifyArgs),
+    /// Run two configurations side by side, and find the first value that parts
+    Bisect(Box<bisect::BisectArgs>),
     /// Lay out graphs and manifests in the canonical way
     Fmt(fmt::FmtArgs),
     /// List devices, and which executors can use them
@@ -66,9 +81,15 @@ enum Command {
 struct ModelArgs {
     /// The graph: a file, or the name of one that is built in [default: found by the checkpoint's tensor names]
     graph: Option<String>,
-    /// The checkpoint, a safetensors file [default: the small model built into the program]
+    /// The checkpoint: a file of safetensors or torch (.pth), an index of shards (.index.json), or the folder of one
+    /// [default: the small model built into the program]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    adapt: weights::AdaptArgs,
+    /// Begin in the trained states of this file instead of the checkpoint's own or the graph's initial ones
+    #[arg(long, value_name = "FILE")]
+    state_init: Option<PathBuf>,
     /// Read graphs from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
     graphs: Option<PathBuf>,
@@ -82,6 +103,17 @@ struct ModelArgs {
     /// sequence's numbers are the same, bit for bit, whatever runs beside it
     #[arg(long)]
     batch_invariant: bool,
+    /// Give one of the graph's settings, numbers that no checkpoint tells, another value, as in gn_eps=1e-5 (may be
+    /// repeated)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, f64)>,
+}
+
+/// `NAME=VALUE`.
+fn setting(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let number = value.parse().map_err(|_| format!("expected a number behind `{name}=`, found `{value}`"))?;
+    Ok((name.to_owned(), number))
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +137,15 @@ impl Failure {
     }
 }
 
-impl From<crate::checkpoint::CheckpointError> for Failure {
-    fn from(error: crate::checkpoint::CheckpointError) -> Self {
-        match error {
-            crate::checkpoint::CheckpointError::Format { .. } => Self::Diagnostics(format!("error: {error}\n")),
-            other => Self::environment(other),
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        match &error {
+            // A shard that is not there fails as a file does, whatever named it.
+            CheckpointError::File { .. } => Self::environment(error),
+            CheckpointError::Shard { source, .. } if matches!(**source, CheckpointError::File { .. }) => {
+                Self::environment(error)
+            }
+            _ => Self::Diagnostics(format!("error: {error}\n")),
         }
     }
 }
@@ -190,12 +226,15 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(*args),
         Command::Diff(args) => diff::run(*args),
         Command::Check(args) => check::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Bisect(args) => bisect::run(*args),
         Command::Fmt(args) => fmt::run(args),
         Command::Devices(args) => devices::run(args),
     };

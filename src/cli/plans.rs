@@ -55,6 +55,7 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
         ("--shaders", model.shaders.is_some()),
         ("--keep", !model.keep.is_empty()),
         ("--batch-invariant", model.batch_invariant),
+        ("--set", !model.set.is_empty()),
         ("--step-tokens", step_tokens.is_some()),
     ];
     if let Some((flag, _)) = needs_graph.iter().find(|(_, is_given)| *is_given) {
@@ -80,7 +81,7 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
 }
 
 /// Whether a file begins as plan files do.
-fn is_plan(path: &str) -> bool {
+pub(super) fn is_plan(path: &str) -> bool {
     let mut begin = [0; file::HEADER.len()];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
     read.is_ok() && begin == *file::HEADER.as_bytes()
@@ -146,8 +147,8 @@ impl Source {
         }
     }
 
-    /// Whether there are the rows of logits that will be wanted: the last ones, or all.
-    pub(super) fn check_rows(&self, all_positions: bool) -> Result<(), Failure> {
+    /// Whether there are the rows of logits that will be wanted: the last ones, or all, and then by whom.
+    pub(super) fn check_rows(&self, all: Option<&str>) -> Result<(), Failure> {
         let What::Plans { plans, paths } = &self.what else { return Ok(()) };
         let shape = plans.plans().last().expect("there is a plan").shape;
         let lacking = |rows: Rows, why: &str| {
@@ -159,9 +160,11 @@ impl Source {
         if !plans.serves(Rows::Last) {
             return lacking(Rows::Last, "a step gives a row of logits for every sequence");
         }
-        if all_positions && !plans.serves(Rows::All) {
-            return lacking(Rows::All, "`--all-positions` wants a row of logits for every token of a step");
+        match all {
+            Some(who) if !plans.serves(Rows::All) => {
+                lacking(Rows::All, &format!("{who} wants a row of logits for every token of a step"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

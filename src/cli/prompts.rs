@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::base::diag::Diagnostic;
 use crate::base::span::{SourceId, SourceMap, Span};
-use crate::cli::{Failure, print_result, rendered, text};
+use crate::cli::{Failure, answer, print_result, rendered, text};
 use crate::generate::GenerateError;
+use crate::generate::continuation::Continued;
 use crate::generate::queue::Prompt;
 use crate::generate::vocabulary::Vocabulary;
 
@@ -34,7 +35,7 @@ pub(super) const MAX_STRAY: usize = 8;
 /// What a prompt is called in the results.
 enum Label {
     Json(serde_json::Value),
-    Text(String),
+    Text { number: u64, line: String },
 }
 
 /// The prompts of a file.
@@ -78,7 +79,7 @@ pub(super) fn parse(name: &str, text: &str, defaults: &Defaults<'_>) -> Result<L
                 list.prompts.push(prompt);
                 list.labels.push(match is_json {
                     true => Label::Json(id.unwrap_or_else(|| number.into())),
-                    false => Label::Text(format!("{number}: {line}")),
+                    false => Label::Text { number, line: line.to_owned() },
                 });
             }
             Err(mut found) => wrong.append(&mut found),
@@ -181,35 +182,48 @@ fn prompt(line: Line, place: &Place<'_>, defaults: &Defaults<'_>) -> Result<Prom
 pub(super) struct Printer<'l> {
     list: &'l List,
     vocabulary: Option<&'l Vocabulary>,
-    waiting: Vec<Option<Vec<u32>>>,
+    /// Whether all that is known is printed, as JSON lines.
+    in_full: bool,
+    waiting: Vec<Option<Continued>>,
     printed: usize,
 }
 
 impl<'l> Printer<'l> {
     /// Prints what follows on these prompts as text of this vocabulary, or as tokens.
-    pub(super) fn new(list: &'l List, vocabulary: Option<&'l Vocabulary>) -> Self {
-        Self { list, vocabulary, waiting: vec![None; list.prompts.len()], printed: 0 }
+    pub(super) fn new(list: &'l List, vocabulary: Option<&'l Vocabulary>, in_full: bool) -> Self {
+        Self { list, vocabulary, in_full, waiting: vec![None; list.prompts.len()], printed: 0 }
     }
 
     /// Takes what was generated for a prompt.
-    pub(super) fn take(&mut self, nth: usize, tokens: Vec<u32>) -> Result<(), Failure> {
-        self.waiting[nth] = Some(tokens);
-        while let Some(tokens) = self.waiting.get_mut(self.printed).and_then(Option::take) {
-            print_result(&self.entry(self.printed, &tokens))?;
+    pub(super) fn take(&mut self, nth: usize, continued: Continued) -> Result<(), Failure> {
+        self.waiting[nth] = Some(continued);
+        while let Some(continued) = self.waiting.get_mut(self.printed).and_then(Option::take) {
+            print_result(&self.entry(self.printed, &continued))?;
             self.printed += 1;
         }
         Ok(())
     }
 
-    fn entry(&self, nth: usize, tokens: &[u32]) -> String {
-        let text = self.vocabulary.map(|vocabulary| vocabulary.decode(tokens));
-        match (&self.list.labels[nth], text) {
-            (Label::Json(id), Some(text)) => format!("{}\n", serde_json::json!({ "id": id, "text": text })),
-            (Label::Json(id), None) => format!("{}\n", serde_json::json!({ "id": id, "tokens": tokens })),
-            (Label::Text(label), text) => {
+    fn entry(&self, nth: usize, continued: &Continued) -> String {
+        let Continued { tokens, text, .. } = continued;
+        let text = self.vocabulary.map(|_| text);
+        match &self.list.labels[nth] {
+            label if self.in_full => {
+                let id = match label {
+                    Label::Json(id) => id.clone(),
+                    Label::Text { number, .. } => (*number).into(),
+                };
+                answer::json(Some(&id), self.list.prompts[nth].tokens.len(), continued, self.vocabulary)
+            }
+            Label::Json(id) => match text {
+                Some(text) => format!("{}\n", serde_json::json!({ "id": id, "text": text })),
+                None => format!("{}\n", serde_json::json!({ "id": id, "tokens": tokens })),
+            },
+            Label::Text { number, line } => {
                 let list = || tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
                 let between = if nth > 0 { "\n" } else { "" };
-                format!("{between}==> {label} <==\n{}\n", text.unwrap_or_else(list))
+                let text = text.cloned().unwrap_or_else(list);
+                format!("{between}==> {number}: {line} <==\n{text}\n")
             }
         }
     }
@@ -222,6 +236,7 @@ mod mutate;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::continuation::Finish;
 
     const DEFAULTS: Defaults<'_> =
         Defaults { count: 7, seed: 1, start: Some(0), start_of_tokens: None, size: Some(256), vocabulary: None };
@@ -237,14 +252,19 @@ mod tests {
         Prompt { tokens: tokens.to_vec(), count, seed }
     }
 
+    fn said(tokens: &[u32]) -> Continued {
+        let (tokens, text) = (tokens.to_vec(), BYTES.decode(tokens));
+        Continued { tokens, text, finish: Finish::Count, likelihoods: Vec::new() }
+    }
+
     #[test]
     fn a_prompt_a_line() {
         let list = read("ab\n\n c\n").expect("two prompts");
         assert_eq!(list.prompts, [prompt(&[0, 97, 98], 7, 1), prompt(&[0, 32, 99], 7, 1)]);
-        let printer = Printer::new(&list, Some(&BYTES));
-        assert_eq!(printer.entry(0, &[104, 105]), "==> 1: ab <==\nhi\n");
-        assert_eq!(printer.entry(1, &[104, 0xc3]), "\n==> 3:  c <==\nh\u{fffd}\n");
-        assert_eq!(Printer::new(&list, None).entry(0, &[104, 105]), "==> 1: ab <==\n104,105\n");
+        let printer = Printer::new(&list, Some(&BYTES), false);
+        assert_eq!(printer.entry(0, &said(&[104, 105])), "==> 1: ab <==\nhi\n");
+        assert_eq!(printer.entry(1, &said(&[104, 0xc3])), "\n==> 3:  c <==\nh\u{fffd}\n");
+        assert_eq!(Printer::new(&list, None, false).entry(0, &said(&[104, 105])), "==> 1: ab <==\n104,105\n");
     }
 
     #[test]
@@ -252,8 +272,16 @@ mod tests {
         let list =
             read("{\"prompt\": \"a\\nb\"}\n{\"tokens\": [5], \"n\": 2, \"id\": \"x\", \"seed\": 9}\n").expect("two");
         assert_eq!(list.prompts, [prompt(&[0, 97, 10, 98], 7, 1), prompt(&[5], 2, 9)]);
-        assert_eq!(Printer::new(&list, Some(&BYTES)).entry(0, &[34, 10]), "{\"id\":1,\"text\":\"\\\"\\n\"}\n");
-        assert_eq!(Printer::new(&list, None).entry(1, &[3, 4]), "{\"id\":\"x\",\"tokens\":[3,4]}\n");
+        assert_eq!(
+            Printer::new(&list, Some(&BYTES), false).entry(0, &said(&[34, 10])),
+            "{\"id\":1,\"text\":\"\\\"\\n\"}\n"
+        );
+        assert_eq!(Printer::new(&list, None, false).entry(1, &said(&[3, 4])), "{\"id\":\"x\",\"tokens\":[3,4]}\n");
+        assert_eq!(
+            Printer::new(&list, Some(&BYTES), true).entry(1, &said(&[97, 98])),
+            "{\"id\":\"x\",\"text\":\"ab\",\"tokens\":[97,98],\"finish\":\"count\",\"prompt_tokens\":1,\
+             \"generated_tokens\":2}\n"
+        );
     }
 
     #[test]
@@ -287,8 +315,8 @@ mod tests {
             match read(&String::from_utf8_lossy(&input)) {
                 Ok(list) => {
                     read_well += 1;
-                    let printer = Printer::new(&list, Some(&BYTES));
-                    (0..list.prompts.len()).for_each(|nth| drop(printer.entry(nth, &[104, 0xff])));
+                    let printer = Printer::new(&list, Some(&BYTES), false);
+                    (0..list.prompts.len()).for_each(|nth| drop(printer.entry(nth, &said(&[104, 0xff]))));
                 }
                 Err(message) => assert!(!message.is_empty(), "round {round}"),
             }

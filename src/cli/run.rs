@@ -7,35 +7,38 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::base::limits::Limits;
 use crate::base::role::OutputRole;
+use crate::cli::chat::{self, ChatArgs, MAX_STATE_BYTES, Manner, Setting};
+use crate::cli::dump::{self, Dump, Watch};
 use crate::cli::executor::{self, Chosen, ExecutorChoice, SanitizeChoice};
 use crate::cli::plans::{self, Source, What};
 use crate::cli::prompts::{self, Defaults, List, MAX_STRAY, Printer};
-use crate::cli::text::{self, Reading, Stop};
-use crate::cli::{Failure, ModelArgs, cannot_print, files, log_sink};
+use crate::cli::sampling::{self, EndArgs, SamplingArgs};
+use crate::cli::{Failure, ModelArgs, answer, cannot_print, files, log_sink, print_result, text};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
 use crate::exec::reference::ReferenceOptions;
 use crate::exec::replay::TransitionAt;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::exec::{CpuCost, DeviceInfo, Executor, MemoryUse, Session};
-use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
-use crate::generate::queue::{self, Settings};
-use crate::generate::sample::Sampler;
+use crate::generate::batch::{Batch, SequenceState};
+use crate::generate::continuation::{Continuation, Drawn, Rules};
+use crate::generate::queue;
 use crate::generate::state::{self, StateOwner};
-use crate::generate::text::Utf8Stream;
 use crate::generate::vocabulary::Vocabulary;
 use crate::generate::{GenerateError, Rows, STEP_TOKENS};
 use crate::tensor::Tensor;
 
 /// The token with which the built-in model's texts begin and end.
-const DEMO_TEXT_BOUNDARY: u32 = 0;
+pub(super) const DEMO_TEXT_BOUNDARY: u32 = 0;
 
 /// More prompt than anyone means to give: a bound on what is read into memory.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
 
-/// More state than a sequence of any model has.
-const MAX_STATE_BYTES: u64 = 4 << 30;
+/// How many tokens are generated unless it is said: on a prompt, and as an answer, which mostly ends by itself.
+const DEFAULT_COUNT: u32 = 200;
+const DEFAULT_ANSWER: u32 = 4096;
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
@@ -63,30 +66,27 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=4096), requires = "prompts",
           conflicts_with_all = ["prompt", "prompt_file", "tokens"])]
     sequences: Option<u32>,
-    /// How many tokens to generate; 0 only processes the prompt
-    #[arg(short, value_name = "N", default_value_t = 200, allow_negative_numbers = true)]
-    n: u32,
+    /// How many tokens to generate at most; 0 only processes the prompt [default: 200, and 4096 for an answer of
+    /// --chat]
+    #[arg(short, value_name = "N", allow_negative_numbers = true)]
+    n: Option<u32>,
     /// What runs the plan
     #[arg(long, value_enum, default_value_t = ExecutorChoice::Auto)]
     executor: ExecutorChoice,
     /// Use the first device with this in its name
     #[arg(long, value_name = "SUBSTRING")]
     device: Option<String>,
-    /// 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = non_negative, allow_negative_numbers = true)]
-    temperature: f32,
-    /// Draw from the likeliest tokens that have this much of the probability
-    #[arg(long, value_name = "P", default_value_t = 0.9, value_parser = probability, allow_negative_numbers = true)]
-    top_p: f32,
-    /// The same seed draws the same text
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
-    seed: u64,
     /// Write the prompt's logits, f32 [rows, V], and kept values of its last step to a safetensors file
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
     /// Logits of every position of the prompt, not of the last alone
     #[arg(long, requires = "logits")]
     all_positions: bool,
+    /// Write a value of the prompt to a safetensors file, with the tokens as its first axis, or one token's part of it:
+    /// VALUE[@TOKEN]=FILE (may be repeated, for one file too). What tokens have no part of, as states, is written as it
+    /// is after each step, or after the step that has the token; see --step-tokens
+    #[arg(long, value_name = "VALUE[@TOKEN]=FILE", value_parser = dump::parse, conflicts_with = "prompts")]
+    dump: Vec<Dump>,
     /// Go on from the state in this file, which `--state-out` wrote for the same model
     #[arg(long, value_name = "FILE")]
     state_in: Option<PathBuf>,
@@ -99,14 +99,17 @@ pub(super) struct RunArgs {
     /// Print token ids instead of text
     #[arg(long)]
     print_tokens: bool,
+    /// Print a line of JSON for each prompt, or answer: text, tokens, what ended it, counts
+    #[arg(long, conflicts_with = "print_tokens")]
+    json: bool,
+    /// With --json, add the log-probability of every token that was generated and of the N likeliest at its place, all
+    /// as the model gives them, before penalties and filters
+    #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    logprobs: Option<u16>,
     /// Feed this token before the prompt [default: 0 before a text for the built-in model without `--state-in`, none
     /// otherwise]
     #[arg(long, value_name = "ID")]
     start_token: Option<u32>,
-    /// Stop when this token is generated, with `none` never [default: 0 for the built-in model, and where the
-    /// vocabulary has no bytes for 0, as that of World models; none otherwise]
-    #[arg(long, value_name = "ID|none", value_parser = text::stop)]
-    stop_token: Option<Stop>,
     /// The text of each token: a file of lines as 257 '\t\t' 2, which are id, literal and number of bytes [default:
     /// bytes for a model of 256 tokens, the World vocabulary for one of 65536]
     #[arg(long, value_name = "FILE")]
@@ -126,20 +129,12 @@ pub(super) struct RunArgs {
     /// (hal), or the sanitizer (reference)
     #[arg(long, value_name = "L.T", value_parser = dropped)]
     drop_transition: Option<TransitionAt>,
-}
-
-fn non_negative(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err("expected a number of 0 or more".into()),
-    }
-}
-
-fn probability(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("expected a number from 0 to 1".into()),
-    }
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    end: EndArgs,
+    #[command(flatten)]
+    chat: ChatArgs,
 }
 
 fn dropped(text: &str) -> Result<TransitionAt, String> {
@@ -153,6 +148,7 @@ fn dropped(text: &str) -> Result<TransitionAt, String> {
 enum Work {
     One(Vec<u32>),
     Many(List),
+    Chat(Manner),
 }
 
 /// All that a device is to do.
@@ -160,8 +156,8 @@ struct Task<'a> {
     args: &'a RunArgs,
     input: &'a Source,
     work: Work,
-    /// That of `--vocabulary`.
-    vocabulary: Option<Vocabulary>,
+    /// What makes tokens text, if anything is known to.
+    vocabulary: Option<&'a Vocabulary>,
     /// How many sequences run side by side.
     capacity: u32,
     /// The file of the state to begin in.
@@ -177,21 +173,40 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         };
         return Err(Failure::Environment(format!("`--keep` takes `--logits FILE`, {why}")));
     }
+    args.end.check().map_err(Failure::Environment)?;
     log_sink::install(args.validate || args.drop_transition.is_some());
     let input = plans::read(&args.model, &args.plans, args.step_tokens)?;
-    input.check_rows(args.all_positions)?;
-    check_tokens(&args, &input)?;
+    if !args.dump.is_empty() && matches!(input.what, What::Plans { .. }) {
+        let message =
+            "`--dump` is for graphs, which are compiled when they are run; a plan has what it was compiled with";
+        return Err(Failure::Environment(message.into()));
+    }
+    input.check_rows(args.all_positions.then_some("`--all-positions`"))?;
+    let size = input.vocabulary();
+    check_tokens(&args, size)?;
     let state_in = args.state_in.as_deref().map(|path| files::read(path, "a state", MAX_STATE_BYTES)).transpose()?;
-    let given = args.vocabulary.as_deref().map(|path| text::from_file(path, input.vocabulary())).transpose()?;
+    let given = args.vocabulary.as_deref().map(|path| text::from_file(path, size)).transpose()?;
+    let vocabulary = given.as_ref().or_else(|| text::built_in(size?));
+    let takes_text = args.chat.chat || !args.end.texts().is_empty();
+    // A model of no known size cannot be run, and running says why.
+    if let (true, None, Some(size)) = (takes_text, vocabulary, size) {
+        let flag = if args.chat.chat { "--chat" } else { "--stop" };
+        let message = format!("`{flag}` is about text: give `--vocabulary FILE` for a model of {size} tokens");
+        return Err(Failure::Diagnostics(format!("error: {message}\n")));
+    }
     let work = match &args.prompts {
-        Some(path) => Work::Many(prompts(&args, &input, path, given.as_ref())?),
-        None => Work::One(prompt(&args, &input, given.as_ref())?),
+        _ if args.chat.chat => Work::Chat(Manner::read(&args.chat)?),
+        Some(path) => Work::Many(prompts(&args, &input, size, path, given.as_ref())?),
+        None => Work::One(prompt(&args, &input, size, given.as_ref())?),
     };
+    if let Work::One(prompt) = &work {
+        dump::check(&args.dump, prompt.len())?;
+    }
     let capacity = match &work {
-        Work::One(_) => 1,
+        Work::One(_) | Work::Chat(_) => 1,
         Work::Many(list) => input.side_by_side(list.prompts.len(), args.sequences)?,
     };
-    let task = Task { args: &args, input: &input, work, vocabulary: given, capacity, state_in };
+    let task = Task { args: &args, input: &input, work, vocabulary, capacity, state_in };
     let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
     let hal_options = HalOptions {
         track: tracked,
@@ -240,25 +255,15 @@ fn check_executor(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Refuses tokens given by number that the model does not have, all of them, before a device is asked for.
-fn check_tokens(args: &RunArgs, input: &Source) -> Result<(), Failure> {
-    let stop = match args.stop_token {
-        Some(Stop::At(token)) => Some(token),
-        _ => None,
-    };
-    if stop.is_none() && args.start_token.is_none() && args.tokens.is_none() {
-        return Ok(());
-    }
+fn check_tokens(args: &RunArgs, size: Option<u64>) -> Result<(), Failure> {
     // A model of no known size cannot be run, and running says why.
-    let Some(vocabulary) = input.vocabulary() else { return Ok(()) };
-    let is_stray = |token: u32| u64::from(token) >= vocabulary;
+    let Some(vocabulary) = size else { return Ok(()) };
     let fed = args.start_token.iter().chain(args.tokens.iter().flatten()).enumerate();
-    let stray = fed.filter(|(_, token)| is_stray(**token)).take(MAX_STRAY);
+    let stray = fed.filter(|(_, token)| u64::from(**token) >= vocabulary).take(MAX_STRAY);
     let mut wrong: String = stray
         .map(|(at, token)| format!("error: {}\n", GenerateError::Token { token: *token, at, vocabulary }))
         .collect();
-    if let Some(stop) = stop.filter(|stop| is_stray(*stop)) {
-        wrong += &format!("error: `--stop-token {stop}` is not in the vocabulary of {vocabulary}\n");
-    }
+    wrong += &sampling::stray(&args.sampling, &args.end, vocabulary);
     if wrong.is_empty() { Ok(()) } else { Err(Failure::Diagnostics(wrong)) }
 }
 
@@ -268,7 +273,7 @@ fn start_token(args: &RunArgs, input: &Source) -> Option<u32> {
 }
 
 /// The prompt as tokens.
-fn prompt(args: &RunArgs, input: &Source, given: Option<&Vocabulary>) -> Result<Vec<u32>, Failure> {
+fn prompt(args: &RunArgs, input: &Source, size: Option<u64>, given: Option<&Vocabulary>) -> Result<Vec<u32>, Failure> {
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => Some(text.clone()),
         (_, Some(path)) => Some(files::read_text(path, "a prompt", MAX_PROMPT_BYTES)?),
@@ -278,7 +283,7 @@ fn prompt(args: &RunArgs, input: &Source, given: Option<&Vocabulary>) -> Result<
     let mut tokens = Vec::from_iter(start);
     if let Some(text) = text {
         let wrong = |message| Failure::Diagnostics(format!("error: {message}\n"));
-        tokens.extend(text::tokenize(&text, given, input.vocabulary()).map_err(wrong)?);
+        tokens.extend(text::tokenize(&text, given, size).map_err(wrong)?);
     }
     tokens.extend(args.tokens.iter().flatten());
     if tokens.is_empty() {
@@ -290,48 +295,83 @@ fn prompt(args: &RunArgs, input: &Source, given: Option<&Vocabulary>) -> Result<
     Ok(tokens)
 }
 
+/// How many tokens to generate at most.
+fn count(args: &RunArgs) -> u32 {
+    args.n.unwrap_or(if args.chat.chat { DEFAULT_ANSWER } else { DEFAULT_COUNT })
+}
+
 /// The prompts of a file.
-fn prompts(args: &RunArgs, input: &Source, path: &Path, given: Option<&Vocabulary>) -> Result<List, Failure> {
+fn prompts(
+    args: &RunArgs,
+    input: &Source,
+    size: Option<u64>,
+    path: &Path,
+    given: Option<&Vocabulary>,
+) -> Result<List, Failure> {
     let text = files::read_text(path, "prompts", MAX_PROMPT_BYTES)?;
-    let (count, seed, start) = (args.n, args.seed, start_token(args, input));
+    let (count, seed, start) = (count(args), args.sampling.seed, start_token(args, input));
     let start_of_tokens = args.start_token;
-    let defaults = Defaults { count, seed, start, start_of_tokens, size: input.vocabulary(), vocabulary: given };
+    let defaults = Defaults { count, seed, start, start_of_tokens, size, vocabulary: given };
     prompts::parse(&path.display().to_string(), &text, &defaults)
 }
 
 fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failure> {
     let Task { args, input, capacity, .. } = task;
     let limits = executor.device().limits.clone();
-    let bar = progress_bar();
-    let progress = &mut |done, of| {
-        bar.set_length(of);
-        bar.set_position(done);
-    };
-    let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
-    let mut batch = match &input.what {
-        What::Graph(program) => {
-            let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
-            let compiler = Compiler { keep, batch_invariant, ..program.compiler(index, &limits) };
-            Batch::open(executor, compiler, checkpoint, (*capacity, step_tokens(args, *capacity)), progress)?
-        }
-        What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, *capacity, progress)?,
-    };
-    bar.finish_and_clear();
+    let keep = dump::kept(&args.model.keep, &args.dump);
+    let (kept, sizes) = ((keep.as_slice(), args.model.batch_invariant), (*capacity, step_tokens(args, *capacity)));
+    let mut watch = Watch::nothing();
+    if let What::Graph(program) = &input.what {
+        let (keep, batch_invariant) = kept;
+        let compiler = Compiler { keep, batch_invariant, ..program.compiler(input.checkpoint.index(), &limits) };
+        watch = Watch::new(&args.dump, &compiler, sizes.1.last().copied().expect("there is a size"))?;
+    }
+    let mut batch = open(executor, input, kept, &limits, sizes)?;
     let begin = task.state_in.as_deref().map(|bytes| {
         let path = args.state_in.as_deref().unwrap_or(Path::new("")).display();
         let refuse = |reason| Failure::Diagnostics(format!("error: `{path}` is no state of this model: {reason}\n"));
         state::from_bytes(bytes, batch.state_layout(), &owner(input)).map_err(refuse)
     });
     let begin = begin.transpose()?;
-    let reading = reading(task, batch.options().vocabulary);
+    let mut rules = rules(task);
     let stats = match &task.work {
-        Work::One(prompt) => one(&mut batch, task, prompt, begin.as_ref(), reading)?,
-        Work::Many(list) => many(&mut batch, args, list, begin.as_ref(), reading)?,
+        Work::One(prompt) => one(&mut batch, (task, &watch), prompt, begin.as_ref(), &rules)?,
+        Work::Many(list) => many(&mut batch, args, list, begin.as_ref(), &rules)?,
+        Work::Chat(manner) => {
+            rules.stop_texts.extend_from_slice(manner.stops());
+            converse(&mut batch, task, manner, begin.as_ref(), &rules)?
+        }
     };
     if args.stats {
         stats.print(executor.device(), batch.session().memory());
     }
     Ok(())
+}
+
+/// A batch of `capacity` sequences, with steps of these sizes, of the graph or the plans at hand; values to `keep` are
+/// outputs.
+pub(super) fn open<'a, E: Executor>(
+    executor: &E,
+    input: &'a Source,
+    (keep, batch_invariant): (&'a [String], bool),
+    limits: &'a Limits,
+    (capacity, step_tokens): (u32, Vec<u32>),
+) -> Result<Batch<'a, E::Session>, Failure> {
+    let bar = progress_bar();
+    let progress = &mut |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
+    let batch = match &input.what {
+        What::Graph(program) => {
+            let compiler = Compiler { keep, batch_invariant, ..program.compiler(index, limits) };
+            Batch::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?
+        }
+        What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, capacity, progress)?,
+    };
+    bar.finish_and_clear();
+    Ok(batch)
 }
 
 /// The sizes of steps, in tokens.
@@ -357,24 +397,26 @@ fn owner(input: &Source) -> StateOwner {
 /// Reads one prompt and goes on from it.
 fn one<S: Session>(
     batch: &mut Batch<'_, S>,
-    task: &Task<'_>,
+    (task, watch): (&Task<'_>, &Watch<'_>),
     prompt: &[u32],
     begin: Option<&SequenceState>,
-    reading: Reading<'_>,
+    rules: &Rules<'_>,
 ) -> Result<Stats, Failure> {
     let Task { args, input, .. } = task;
     let rows = if args.all_positions { Rows::All } else { Rows::Last };
-    batch.prepare(&[prompt.len()], rows)?;
+    batch.prepare(&[prompt.len()], watch.rows(rows))?;
     batch.prepare(&[1], Rows::Last)?;
     let sequence = batch.join()?;
     begin.map_or(Ok(()), |state| batch.load(sequence, state))?;
     let mut stats = Stats { unit: "steps", ..Stats::default() };
     let began = Instant::now();
-    let (mut logits, outputs) = batch.run(&[Feed { sequence, tokens: prompt }], rows)?;
-    let logits = logits.remove(0);
+    let (logits, outputs) = watch.run(batch, sequence, prompt, rows)?;
     stats.prompt = (prompt.len(), began.elapsed());
     if let Some(path) = &args.logits {
-        let kept = outputs.tensors.iter().filter(|(_, role, _)| *role == OutputRole::Kept);
+        let kept = outputs.tensors.iter().filter(|(name, role, _)| {
+            // What is kept for a dump alone goes there.
+            *role == OutputRole::Kept && args.model.keep.contains(name)
+        });
         let mut tensors = vec![("logits".to_owned(), stack(&logits, batch.options().vocabulary))];
         tensors.extend(kept.map(|(name, _, tensor)| (name.clone(), tensor.clone())));
         files::write_tensors(path, &tensors)?;
@@ -382,9 +424,18 @@ fn one<S: Session>(
     let last = logits.last().expect("a prompt has a last token").clone();
     let before = batch.session().cpu_cost();
     let began = Instant::now();
-    let generated = generate(batch, sequence, args, reading, last)?;
-    stats.decode = (generated, began.elapsed());
+    let mut continuation = Continuation::new(rules, count(args), args.sampling.seed);
+    let mut printer = Stream { is_text: rules.vocabulary.is_some(), is_silent: args.json, nth: 0 };
+    let is_read = args.state_out.is_some();
+    let steps =
+        answer::generate(batch, sequence, &mut continuation, last, is_read, &mut |drawn| printer.print(&drawn))?;
+    stats.decode = (steps, began.elapsed());
     stats.cost = (before, batch.session().cpu_cost());
+    match args.json {
+        true => print_result(&answer::json(None, prompt.len(), &continuation.into_continued(), rules.vocabulary))?,
+        false if count(args) > 0 => print_result("\n")?,
+        false => {}
+    }
     if let Some(path) = &args.state_out {
         let state = batch.save(sequence)?;
         let fail = |error| Failure::Environment(format!("cannot write `{}`: {error}", path.display()));
@@ -399,21 +450,19 @@ fn many<S: Session>(
     args: &RunArgs,
     list: &List,
     begin: Option<&SequenceState>,
-    reading: Reading<'_>,
+    rules: &Rules<'_>,
 ) -> Result<Stats, Failure> {
     let side_by_side = batch.options().capacity as usize;
     let largest = *batch.options().step_tokens.last().expect("there is a size") as usize;
     // The largest step first: the others share its memory.
     batch.prepare(&vec![(largest / side_by_side).max(1); side_by_side], Rows::Last)?;
-    let (temperature, top_p) = (args.temperature, args.top_p);
-    let settings = Settings { temperature, top_p, stop: reading.stop, begin };
-    let mut printer = Printer::new(list, reading.text);
+    let mut printer = Printer::new(list, rules.vocabulary, args.json);
     let (mut generated, mut failure) = (0, None);
     let before = batch.session().cpu_cost();
     let began = Instant::now();
-    queue::run(batch, &list.prompts, &settings, &mut |nth, tokens| {
-        generated += tokens.len();
-        match printer.take(nth, tokens) {
+    queue::run(batch, &list.prompts, rules, begin, &mut |nth, continued| {
+        generated += continued.tokens.len();
+        match printer.take(nth, continued) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failure = Some(error);
@@ -429,60 +478,77 @@ fn many<S: Session>(
     failure.map_or(Ok(stats), Err)
 }
 
-/// How what a model of `size` tokens generates is read.
-fn reading<'t>(task: &'t Task<'_>, size: u64) -> Reading<'t> {
-    let Task { args, input, .. } = task;
-    let vocabulary = task.vocabulary.as_ref().or_else(|| text::built_in(size));
-    let stop = match args.stop_token {
-        Some(Stop::Never) => None,
-        Some(Stop::At(token)) => Some(token),
-        None if input.is_demo => Some(DEMO_TEXT_BOUNDARY),
-        None => vocabulary.and_then(Vocabulary::end_of_text),
+/// Converses until there is no more input.
+fn converse<S: Session>(
+    batch: &mut Batch<'_, S>,
+    task: &Task<'_>,
+    manner: &Manner,
+    begin: Option<&SequenceState>,
+    rules: &Rules<'_>,
+) -> Result<Stats, Failure> {
+    let Task { args, input, vocabulary, .. } = task;
+    batch.prepare(&[1], Rows::Last)?;
+    let before = batch.session().cpu_cost();
+    let setting = Setting {
+        manner,
+        rules,
+        vocabulary: vocabulary.expect("checked with the flags"),
+        count: count(args),
+        seed: args.sampling.seed,
+        start: start_token(args, input),
+        begin,
+        owner: owner(input),
+        json: args.json,
+        state_out: args.state_out.as_deref(),
     };
-    Reading { stop, text: vocabulary.filter(|_| !args.print_tokens) }
+    let cost = chat::run(batch, &setting)?;
+    let cpu = (before, batch.session().cpu_cost());
+    Ok(Stats { prompt: cost.read, decode: cost.generated, unit: "steps", cost: cpu })
 }
 
-/// Generates and prints. Returns the number of steps taken. If the state is wanted, everything printed is read.
-fn generate<S: Session>(
-    batch: &mut Batch<'_, S>,
-    sequence: SequenceId,
-    args: &RunArgs,
-    reading: Reading<'_>,
-    mut logits: Vec<f32>,
-) -> Result<usize, Failure> {
-    let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
-    let mut stream = Utf8Stream::new();
-    let mut out = std::io::stdout().lock();
-    let mut steps = 0;
-    for nth in 0..args.n {
-        let token = sampler.pick(&logits);
-        if Some(token) == reading.stop {
-            break;
-        }
-        let text = match (reading.text, nth) {
-            (Some(vocabulary), _) => stream.push(vocabulary.bytes(token).unwrap_or_default()),
-            (None, 0) => token.to_string(),
-            (None, _) => format!(",{token}"),
+/// How texts go on, by the flags.
+fn rules<'t>(task: &Task<'t>) -> Rules<'t> {
+    let Task { args, input, vocabulary, .. } = task;
+    let default = || match input.is_demo {
+        true => Some(DEMO_TEXT_BOUNDARY),
+        false => vocabulary.and_then(Vocabulary::end_of_text),
+    };
+    Rules {
+        sampling: args.sampling.sampling(),
+        stop_tokens: args.end.tokens().unwrap_or_else(|| Vec::from_iter(default())),
+        stop_texts: args.end.texts().to_vec(),
+        vocabulary: vocabulary.filter(|_| !args.print_tokens),
+        top: args.logprobs.map(usize::from),
+    }
+}
+
+/// Prints what is generated as it comes: text, or tokens with commas between.
+struct Stream {
+    is_text: bool,
+    is_silent: bool,
+    nth: usize,
+}
+
+impl Stream {
+    fn print(&mut self, drawn: &Drawn) -> Result<ControlFlow<()>, Failure> {
+        let text = match (drawn.token, self.nth) {
+            _ if self.is_text => drawn.text.clone(),
+            (None, _) => String::new(),
+            (Some(token), 0) => token.to_string(),
+            (Some(token), _) => format!(",{token}"),
         };
+        self.nth += 1;
+        if self.is_silent {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let mut out = std::io::stdout().lock();
         match write!(out, "{text}").and_then(|()| out.flush()) {
-            Ok(()) => {}
+            Ok(()) => Ok(ControlFlow::Continue(())),
             // Whoever read the text has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(steps),
-            Err(error) => return Err(cannot_print(&error)),
-        }
-        if nth + 1 < args.n || args.state_out.is_some() {
-            let (mut rows, _) = batch.run(&[Feed { sequence, tokens: &[token] }], Rows::Last)?;
-            logits = rows.remove(0).remove(0);
-            steps += 1;
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            Err(error) => Err(cannot_print(&error)),
         }
     }
-    if args.n > 0 {
-        match writeln!(out, "{}", stream.finish()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(cannot_print(&error)),
-            _ => {}
-        }
-    }
-    Ok(steps)
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -14,30 +14,6 @@ use crate::sources;
 /// Size of the vocabulary of World models. Their file leaves out the ids at its ends.
 const WORLD: u64 = 1 << 16;
 
-/// What `--stop-token` asks for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Stop {
-    Never,
-    At(u32),
-}
-
-/// The value of `--stop-token`.
-pub(super) fn stop(text: &str) -> Result<Stop, String> {
-    match text {
-        "none" => Ok(Stop::Never),
-        id => id.parse().map(Stop::At).map_err(|_| "expected a token id, or `none`".into()),
-    }
-}
-
-/// How what is generated is read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reading<'v> {
-    /// The token that ends it.
-    pub stop: Option<u32>,
-    /// What makes it text; without, it stays token ids.
-    pub text: Option<&'v Vocabulary>,
-}
-
 /// The tokens of a text, for a model of a vocabulary of `size`; or why it takes none.
 pub(super) fn tokenize(text: &str, given: Option<&Vocabulary>, size: Option<u64>) -> Result<Vec<u32>, String> {
     // A model of no known size cannot be run, and running says why.

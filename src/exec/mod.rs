@@ -179,17 +179,17 @@ impl<'a> Weights<'a> {
 
     fn check_piece(&self, piece: &WeightPiece) -> Result<(), String> {
         let (WeightPiece { dtype, count, offset_bytes, .. }, name) = (piece, self.checkpoint.name());
-        let found = self.checkpoint.index().get(&piece.tensor).zip(self.checkpoint.bytes(&piece.tensor));
-        let Some((info, bytes)) = found else { return Err(format!("`{name}` has no such tensor")) };
+        let found = self.checkpoint.index().get(&piece.tensor);
+        let Some(info) = found else { return Err(format!("`{name}` has no such tensor")) };
         if info.dtype.as_ref() != Ok(dtype) {
             return Err(format!("expected {dtype}, `{name}` has {:?}", info.dtype));
         }
-        let size_bytes = bytes.len() as u64;
+        let size_bytes = info.size_bytes();
         if count.checked_mul(dtype.size_bytes()) != Some(size_bytes) {
             return Err(format!("expected {count} elements, `{name}` has {size_bytes} bytes"));
         }
         if let Some((rows, columns)) = piece.transpose
-            && rows.checked_mul(columns) != Some(*count)
+            && !rows.checked_mul(columns).is_some_and(|matrix| matrix > 0 && count.is_multiple_of(matrix))
         {
             return Err(format!("expected {count} elements to transpose, found {rows} x {columns}"));
         }
@@ -208,19 +208,41 @@ impl<'a> Weights<'a> {
     }
 
     /// Every piece with its bytes, in the layout's order: borrowed from the checkpoint, but for the few that are
-    /// transposed.
+    /// transposed or do not lie there as they are used.
     pub fn pieces(&self) -> impl Iterator<Item = (&'a WeightPiece, Cow<'a, [u8]>)> {
         let checkpoint = self.checkpoint;
         self.layout.pieces.iter().map(move |piece| {
             let bytes = checkpoint.bytes(&piece.tensor).expect("the layout was made from this checkpoint's index");
             match piece.transpose {
-                None => (piece, Cow::Borrowed(bytes)),
+                None => (piece, bytes),
                 Some((rows, columns)) => {
-                    (piece, Cow::Owned(transposed(bytes, rows, columns, piece.dtype.size_bytes())))
+                    (piece, Cow::Owned(transposed(&bytes, rows, columns, piece.dtype.size_bytes())))
                 }
             }
         })
     }
+}
+
+/// A row of a state before the first token.
+pub(crate) fn initial_row(buffer: &StateBuffer, checkpoint: &Checkpoint) -> Result<Vec<u8>, ExecError> {
+    let Some(weight) = &buffer.init_weight else { return Ok(buffer.init_row()) };
+    let found = checkpoint.tensor(&weight.tensor).filter(|tensor| tensor.count() as u64 == buffer.row_count());
+    let Some(tensor) = found else {
+        let (label, name, count) = (&buffer.label, checkpoint.name(), buffer.row_count());
+        let reason = format!("state `{label}`: `{name}` has no tensor `{}` of {count} numbers", weight.tensor);
+        return Err(ExecError::OtherLayout { reason });
+    };
+    let values = crate::tensor::from_f32(buffer.dtype, &tensor.to_f32());
+    let mut row = match (weight.transposed, buffer.row_shape.as_slice()) {
+        (true, [.., rows, columns]) => {
+            let element_bytes = buffer.dtype.size_bytes();
+            let matrices = values.chunks_exact((rows * columns * element_bytes) as usize);
+            matrices.flat_map(|matrix| transposed(matrix, *columns, *rows, element_bytes)).collect()
+        }
+        _ => values,
+    };
+    row.resize(buffer.row_bytes() as usize, 0);
+    Ok(row)
 }
 
 /// Whether every state buffer can exist, and rests in a usage that commands of a device may leave it in.
@@ -258,14 +280,16 @@ pub(crate) fn check_sizes(weights: &WeightLayout, state: &StateLayout, limits: &
     if missing.is_empty() { Ok(()) } else { Err(ExecError::TooSmall { missing }) }
 }
 
-/// `[rows, columns]` as `[columns, rows]`.
+/// `[rows, columns]` as `[columns, rows]`, for each matrix of a list.
 fn transposed(bytes: &[u8], rows: u64, columns: u64, element_bytes: u64) -> Vec<u8> {
     let (rows, columns, size) = (rows as usize, columns as usize, element_bytes as usize);
     let mut out = Vec::with_capacity(bytes.len());
-    for column in 0..columns {
-        for row in 0..rows {
-            let at = (row * columns + column) * size;
-            out.extend_from_slice(&bytes[at..at + size]);
+    for matrix in bytes.chunks_exact(rows * columns * size) {
+        for column in 0..columns {
+            for row in 0..rows {
+                let at = (row * columns + column) * size;
+                out.extend_from_slice(&matrix[at..at + size]);
+            }
         }
     }
     out
@@ -426,6 +450,45 @@ pub trait Session {
     /// clock.
     fn gpu_cost(&self) -> GpuCost {
         GpuCost::default()
+    }
+}
+
+/// A session of any kind, for those who take whichever executor was chosen.
+impl Session for Box<dyn Session> {
+    fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        (**self).prepare(plan)
+    }
+
+    fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
+        (**self).prepare_timed(plan)
+    }
+
+    fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
+        (**self).step(plan, inputs)
+    }
+
+    fn outputs(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        (**self).outputs(ticket)
+    }
+
+    fn read_state(&mut self, buffer: u32, row: u64) -> Result<Tensor, ExecError> {
+        (**self).read_state(buffer, row)
+    }
+
+    fn write_state(&mut self, buffer: u32, row: u64, row_bytes: &[u8]) -> Result<(), ExecError> {
+        (**self).write_state(buffer, row, row_bytes)
+    }
+
+    fn memory(&self) -> MemoryUse {
+        (**self).memory()
+    }
+
+    fn cpu_cost(&self) -> CpuCost {
+        (**self).cpu_cost()
+    }
+
+    fn gpu_cost(&self) -> GpuCost {
+        (**self).gpu_cost()
     }
 }
 

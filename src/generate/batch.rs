@@ -56,6 +56,8 @@ pub struct Batch<'a, S> {
     plans: Vec<(StepShape, PlanId)>,
     /// Who lives in each row of the state buffers.
     rows: Vec<Option<SequenceId>>,
+    /// A row of each state that begins as a weight does: read from the session before its first sequence.
+    initial: Option<Vec<Option<Vec<u8>>>>,
     next_id: u64,
 }
 
@@ -130,7 +132,7 @@ impl<'a, S: Session> Batch<'a, S> {
         assert!(!sizes.is_empty() && sizes[0] > 0 && sizes.is_sorted(), "step sizes ascend from 1 or more");
         assert!(options.capacity > 0, "a session holds a sequence");
         let rows = vec![None; options.capacity as usize];
-        Self { session, source, options, state, plans: Vec::new(), rows, next_id: 0 }
+        Self { session, source, options, state, plans: Vec::new(), rows, initial: None, next_id: 0 }
     }
 
     /// The session.
@@ -169,6 +171,7 @@ impl<'a, S: Session> Batch<'a, S> {
     /// # Errors
     /// If all rows are taken, or the device fails.
     pub fn join(&mut self) -> Result<SequenceId, GenerateError> {
+        self.learn_initial()?;
         let (id, row) = self.take_row()?;
         if let Err(error) = self.write_initial(row) {
             self.rows[row as usize] = None;
@@ -298,9 +301,28 @@ impl<'a, S: Session> Batch<'a, S> {
         Ok((id, row as u32))
     }
 
+    /// Keeps what a fresh session's state is where that is more than a number.
+    fn learn_initial(&mut self) -> Result<(), GenerateError> {
+        if self.initial.is_none() {
+            let mut initial = Vec::with_capacity(self.state.buffers.len());
+            for (index, buffer) in (0u32..).zip(&self.state.buffers) {
+                initial.push(match buffer.init_weight {
+                    Some(_) => Some(self.session.read_state(index, 0)?.bytes),
+                    None => None,
+                });
+            }
+            self.initial = Some(initial);
+        }
+        Ok(())
+    }
+
     fn write_initial(&mut self, row: u32) -> Result<(), GenerateError> {
         for (index, buffer) in (0u32..).zip(&self.state.buffers) {
-            self.session.write_state(index, u64::from(row), &buffer.init_row())?;
+            let learnt = self.initial.as_ref().and_then(|rows| rows[index as usize].as_deref());
+            match learnt {
+                Some(bytes) => self.session.write_state(index, u64::from(row), bytes)?,
+                None => self.session.write_state(index, u64::from(row), &buffer.init_row())?,
+            }
         }
         Ok(())
     }

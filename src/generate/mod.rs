@@ -5,10 +5,14 @@
 //! architecture.
 
 pub mod batch;
+pub mod continuation;
+pub mod perplexity;
 pub mod plans;
 pub mod queue;
 pub mod sample;
+pub mod score;
 pub mod state;
+pub mod stop;
 pub mod text;
 pub mod vocabulary;
 
@@ -55,6 +59,18 @@ pub enum GenerateError {
         /// The byte of the text at which no token goes on.
         at: usize,
     },
+    /// Logits of which none is above minus infinity, perhaps because of biases.
+    NothingToDraw {
+        /// How many logits there are.
+        logits: usize,
+        /// How many of them are no numbers.
+        not_numbers: usize,
+    },
+    /// A token whose probability cannot be told, since a logit of its row is not a number.
+    NotANumber {
+        /// The token's place among those given.
+        at: usize,
+    },
     /// A graph whose outputs give no logits.
     NoLogits,
     /// No plan that came ready-made gives such rows of logits.
@@ -74,6 +90,13 @@ impl fmt::Display for GenerateError {
             Self::NoToken { character, at } => {
                 let character = character.escape_debug();
                 write!(f, "the vocabulary has no token for `{character}` (byte {at} of the text, from 0)")
+            }
+            Self::NothingToDraw { logits, not_numbers } => {
+                let others = logits - not_numbers;
+                write!(f, "no token can be drawn: {not_numbers} of {logits} logits are not numbers, {others} are -inf")
+            }
+            Self::NotANumber { at } => {
+                write!(f, "token number {at}, from 0, has no probability: the model gives logits that are not numbers")
             }
             Self::NoLogits => f.write_str("the graph has no output of role `logits`"),
             Self::NoRows(rows) => {

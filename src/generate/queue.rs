@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use crate::exec::Session;
 use crate::generate::batch::{Batch, Feed, SequenceId, SequenceState};
-use crate::generate::sample::Sampler;
+use crate::generate::continuation::{Continuation, Continued, Rules};
 use crate::generate::{GenerateError, Rows};
 
 /// What is to be continued.
@@ -23,49 +23,40 @@ pub struct Prompt {
     pub seed: u64,
 }
 
-/// How all of them are continued.
-#[derive(Clone, Debug)]
-pub struct Settings<'s> {
-    /// As in [`Sampler::new`].
-    pub temperature: f32,
-    /// As in [`Sampler::new`].
-    pub top_p: f32,
-    /// The token that ends a text; it is not part of it.
-    pub stop: Option<u32>,
-    /// The state in which every prompt begins, instead of the initial one.
-    pub begin: Option<&'s SequenceState>,
-}
-
 /// A sequence of the batch.
-struct Active {
+struct Active<'r> {
     prompt: usize,
     sequence: SequenceId,
     /// Tokens that are still to be read.
     pending: Vec<u32>,
-    sampler: Sampler,
-    generated: Vec<u32>,
+    continuation: Continuation<'r>,
 }
 
-/// Continues all prompts, until `done` breaks it off. `done` is called with a prompt's index and what was generated, in
-/// the order in which they are done.
+/// Continues all prompts by the same rules, each with draws, penalties and an end of its own, until `done` breaks it
+/// off. They start in the state `begin`, or in the initial one. `done` is called with a prompt's index and what it went
+/// on with, in the order in which they are done.
 ///
 /// # Errors
 /// As [`Batch::run`] and [`Batch::join`].
 pub fn run<S: Session>(
     batch: &mut Batch<'_, S>,
     prompts: &[Prompt],
-    settings: &Settings<'_>,
-    done: &mut dyn FnMut(usize, Vec<u32>) -> ControlFlow<()>,
+    rules: &Rules<'_>,
+    begin: Option<&SequenceState>,
+    done: &mut dyn FnMut(usize, Continued) -> ControlFlow<()>,
 ) -> Result<(), GenerateError> {
     let mut waiting = prompts.iter().enumerate();
-    let mut active: Vec<Active> = Vec::new();
+    let mut active: Vec<Active<'_>> = Vec::new();
     loop {
         while batch.len() < batch.options().capacity as usize
             && let Some((nth, prompt)) = waiting.next()
         {
-            if prompt.count > 0 {
-                active.push(begin(batch, nth, prompt, settings)?);
-            } else if done(nth, Vec::new()).is_break() {
+            let continuation = Continuation::new(rules, prompt.count, prompt.seed);
+            if continuation.finish().is_none() {
+                let sequence = batch.join()?;
+                begin.map_or(Ok(()), |state| batch.load(sequence, state))?;
+                active.push(Active { prompt: nth, sequence, pending: prompt.tokens.clone(), continuation });
+            } else if done(nth, continuation.into_continued()).is_break() {
                 return Ok(());
             }
         }
@@ -75,58 +66,27 @@ pub fn run<S: Session>(
         let left: Vec<usize> = active.iter().map(|active| active.pending.len()).collect();
         let step = batch.next_step(&left, Rows::Last)?;
         let feed = |(at, count): &(usize, usize)| {
-            let active: &Active = &active[*at];
+            let active: &Active<'_> = &active[*at];
             Feed { sequence: active.sequence, tokens: &active.pending[..*count] }
         };
         let feeds: Vec<Feed<'_>> = step.iter().map(feed).collect();
         let (logits, _) = batch.run(&feeds, Rows::Last)?;
         let mut ended = Vec::new();
         for ((at, count), rows) in step.iter().zip(&logits) {
-            let active = &mut active[*at];
-            active.pending.drain(..count);
-            if active.pending.is_empty() && active.draw(&rows[0], &prompts[active.prompt], settings) {
-                ended.push(*at);
+            let Active { pending, continuation, .. } = &mut active[*at];
+            pending.drain(..count);
+            if pending.is_empty() {
+                pending.extend(continuation.draw(&rows[0])?.token);
+                ended.extend(continuation.finish().is_some().then_some(*at));
             }
         }
         // From the last on, so that the places of those before stay.
         for at in ended.into_iter().rev() {
             let ended = active.remove(at);
             batch.leave(ended.sequence)?;
-            if done(ended.prompt, ended.generated).is_break() {
+            if done(ended.prompt, ended.continuation.into_continued()).is_break() {
                 return Ok(());
             }
         }
-    }
-}
-
-fn begin<S: Session>(
-    batch: &mut Batch<'_, S>,
-    nth: usize,
-    prompt: &Prompt,
-    settings: &Settings<'_>,
-) -> Result<Active, GenerateError> {
-    let sequence = batch.join()?;
-    if let Some(state) = settings.begin {
-        batch.load(sequence, state)?;
-    }
-    Ok(Active {
-        prompt: nth,
-        sequence,
-        pending: prompt.tokens.clone(),
-        sampler: Sampler::new(settings.temperature, settings.top_p, prompt.seed),
-        generated: Vec::new(),
-    })
-}
-
-impl Active {
-    /// Draws the next token. Returns whether that was the last.
-    fn draw(&mut self, logits: &[f32], prompt: &Prompt, settings: &Settings<'_>) -> bool {
-        let token = self.sampler.pick(logits);
-        if Some(token) == settings.stop {
-            return true;
-        }
-        self.generated.push(token);
-        self.pending.push(token);
-        self.generated.len() == prompt.count as usize
     }
 }

@@ -157,6 +157,7 @@ mod tests {
             rows: 2,
             row_shape: vec![extent],
             init_bits: 0,
+            init_weight: None,
             rest: Usage::STORAGE_READ,
         };
         StateLayout { buffers: vec![buffer("x.0", 2), buffer("x.1", 2), buffer("once", 3)] }

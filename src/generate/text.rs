@@ -4,7 +4,7 @@
 //! make one yet wait for the next. Never prints, never knows what a token is.
 
 /// Turns bytes into text as they come.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Utf8Stream {
     waiting: Vec<u8>,
 }

@@ -1,23 +1,27 @@
 //! A model as its author wrote it: nodes in file order, a place for each.
 //!
 //! Gets RON ([`parse`]), returns a [`Graph`]; [`print()`] turns it back into canonical text. What holds then: the file
-//! is well-formed, every expression parses, no key is given twice, every role is used once at most. Names are resolved
-//! later, in [`model`](crate::model), since what they mean depends on the checkpoint. Never reads a checkpoint or a
-//! kernel.
+//! is well-formed, every expression parses, no key is given twice, every role is used once at most, and the ops of
+//! every included part stand where it was included. Names are resolved later, in [`model`](crate::model), since what
+//! they mean depends on the checkpoint. Never reads a checkpoint or a kernel.
 
+mod ops;
 mod parse;
 mod print;
+mod settings;
 mod syntax;
 
 pub use parse::parse;
 pub use print::print;
+pub use settings::{SettingError, with_settings};
 
 use serde::Serialize;
 
+use crate::base::diag::Diagnostic;
 use crate::base::dtype::DType;
 use crate::base::raw::{Name, Spanned};
 use crate::base::role::{InputRole, OutputRole};
-use crate::base::span::Span;
+use crate::base::span::{SourceId, Span};
 
 /// A graph file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +32,10 @@ pub struct Graph {
     pub doc: String,
     /// Which checkpoints are this model.
     pub detect: Detect,
+    /// Numbers that no checkpoint tells and that whoever runs the model may give.
+    pub settings: Vec<Setting>,
+    /// Further names under which checkpoints may hold a weight, in the order in which they are looked for.
+    pub aliases: Vec<Alias>,
     /// Shapes of weights, by pattern, where the graph states them: they tell the layouts apart.
     pub weights: Vec<WeightShape>,
     /// How checkpoints may store the weights; the first that fits is taken. Never empty.
@@ -40,17 +48,70 @@ pub struct Graph {
     pub inputs: Vec<Input>,
     /// What the host reads: values of these names at the end of the graph.
     pub outputs: Vec<Output>,
-    /// The ops.
+    /// The ops, those of included parts among them.
     pub ops: Vec<Node>,
+    /// Which parts were included, and where.
+    #[serde(skip)]
+    pub included: Included,
 }
 
-/// Which checkpoints a graph is for: those with all of `has` and none of `lacks`.
+/// Which checkpoints a graph is for: those with all of `has`, none of `lacks`, and for which all of `when` holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Detect {
     /// Tensors that must be there.
     pub has: Vec<Name>,
     /// Tensors that must not.
     pub lacks: Vec<Name>,
+    /// Conditions over dims.
+    pub when: Vec<Spanned>,
+}
+
+/// A number that no checkpoint tells.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    /// Its name.
+    pub name: Name,
+    /// Its value, unless another is given.
+    pub value: f64,
+}
+
+/// A further name of some weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alias {
+    /// The weights' names as the graph has them, `{}` standing for a number.
+    pub pattern: Name,
+    /// What the checkpoint may call them instead.
+    pub other: Name,
+}
+
+/// Which parts a graph includes. All are equal, so that graphs compare by what they say.
+#[derive(Clone, Debug, Default)]
+pub struct Included(Vec<(SourceId, Span)>);
+
+impl PartialEq for Included {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Included {
+    /// Whether a text is among the parts.
+    pub fn contains(&self, part: SourceId) -> bool {
+        self.0.iter().any(|(other, _)| *other == part)
+    }
+
+    /// Tells of each diagnostic inside a part where the part was included.
+    pub fn placed(&self, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        for diagnostic in &mut diagnostics {
+            let Some(place) = diagnostic.labels.first().map(|label| label.0.source) else { continue };
+            for (_, span) in self.0.iter().filter(|(part, _)| *part == place) {
+                if !diagnostic.labels.iter().any(|(other, _)| other == span) {
+                    diagnostic.labels.push((*span, "included here".to_owned()));
+                }
+            }
+        }
+        diagnostics
+    }
 }
 
 /// The shape that a graph states for some weights.
@@ -95,6 +156,11 @@ pub enum DimKind {
         /// The pattern.
         pattern: Name,
     },
+    /// How many elements a weight has, whatever its axes.
+    Elements {
+        /// The weight.
+        tensor: Name,
+    },
     /// An expression over other dims.
     Eval(Spanned),
     /// Tokens of a step.
@@ -120,6 +186,18 @@ pub struct State {
     pub shape: Vec<Spanned>,
     /// What every element is before the first token.
     pub init: f32,
+    /// The weight that is there instead, in checkpoints that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_weight: Option<InitWeight>,
+}
+
+/// A weight that may say what a state is before the first token.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InitWeight {
+    /// Its name, `{}` for the layer's number if there is a state per layer.
+    pub pattern: Name,
+    /// Whether its last two axes are exchanged.
+    pub transposed: bool,
 }
 
 /// What the host fills before a step.
@@ -197,6 +275,8 @@ pub enum Arg {
     Number(f64, #[serde(skip)] NumberPlace),
     /// An expression over dims for a constant.
     Eval(Spanned),
+    /// One of the graph's settings for a constant.
+    Setting(Name),
 }
 
 /// Where a number stands. All places are equal, so that graphs compare by what they say.
@@ -213,7 +293,7 @@ impl Arg {
     /// Its place.
     pub fn span(&self) -> Span {
         match self {
-            Self::Tensor(name) => name.span,
+            Self::Tensor(name) | Self::Setting(name) => name.span,
             Self::Number(_, place) => place.0,
             Self::Eval(spanned) => spanned.span,
         }

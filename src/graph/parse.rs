@@ -3,38 +3,58 @@
 //! Gets one source, returns a graph or every diagnostic that can be found in one go: a bad entry does not hide the next
 //! one. Never looks at a checkpoint, so it does not know whether a name means anything.
 
+use std::collections::HashSet;
+
 use crate::base::diag::Diagnostic;
 use crate::base::raw::{Entries, Name, Raw, Reader};
 use crate::base::role::OutputRole;
 use crate::base::span::{SourceId, SourceMap};
+use crate::graph::ops::Ops;
 use crate::graph::syntax::{
-    ArgSyntax, DetectSyntax, DimSyntax, GraphSyntax, InputSyntax, LayoutSyntax, NodeSyntax, OutputSyntax, StateSyntax,
+    DetectSyntax, DimSyntax, GraphSyntax, InitSyntax, InputSyntax, LayoutSyntax, OutputSyntax, StateSyntax,
 };
-use crate::graph::{Arg, Detect, Dim, DimKind, Graph, Input, Layout, Node, NumberPlace, Output, State, WeightShape};
+use crate::graph::{
+    Alias, Detect, Dim, DimKind, Graph, Included, InitWeight, Input, Layout, Output, Setting, State, WeightShape,
+};
 
 /// In how many ways a graph's weights may be stored: each is tried, weight by weight.
 const MAX_LAYOUTS: usize = 16;
 
-/// How deep `ForEach` and `If` may nest.
-const MAX_DEPTH: u32 = 16;
+/// How many further names a graph's weights may have: each is looked for, weight by weight.
+const MAX_ALIASES: usize = 256;
 
-/// Parses a graph file.
+/// Parses a graph file. The parts that it includes are found by their names among `sources`: in the folder `parts`
+/// beside the graph.
 ///
 /// # Errors
-/// Every syntax error, unknown field, duplicate key and bad expression in the file.
+/// Every syntax error, unknown field, duplicate key and bad expression in the file and the parts that it includes.
 pub fn parse(sources: &SourceMap, source: SourceId) -> Result<Graph, Vec<Diagnostic>> {
     let mut reader = Reader::new(sources, source);
-    let graph = reader.file::<GraphSyntax<'_>>().and_then(|syntax| graph(&mut reader, syntax));
+    let mut ops = Ops::new(sources, source);
+    let graph = reader.file::<GraphSyntax<'_>>().and_then(|syntax| graph(&mut reader, &mut ops, syntax));
     match graph {
         Some(graph) if reader.diagnostics.is_empty() => Ok(graph),
-        _ => Err(reader.diagnostics),
+        _ => Err(distinct(ops.included.placed(reader.diagnostics))),
     }
 }
 
-fn graph<'a>(reader: &mut Reader<'a>, syntax: GraphSyntax<'a>) -> Option<Graph> {
+/// A part that is included twice is read twice: what is wrong with it is said once.
+fn distinct(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut seen = HashSet::new();
+    diagnostics.retain(|found| seen.insert((found.labels.first().map(|label| label.0), found.message.clone())));
+    diagnostics
+}
+
+fn graph<'a>(reader: &mut Reader<'a>, ops: &mut Ops<'a>, syntax: GraphSyntax<'a>) -> Option<Graph> {
     let name = reader.name(syntax.name);
     let detect = reader.node::<DetectSyntax<'_>>(syntax.detect);
-    let detect = detect.map(|detect| Detect { has: names(reader, &detect.has), lacks: names(reader, &detect.lacks) });
+    let detect = detect.map(|detect| Detect {
+        has: names(reader, &detect.has),
+        lacks: names(reader, &detect.lacks),
+        when: reader.exprs(&detect.when),
+    });
+    let settings = settings(reader, &syntax.settings);
+    let aliases = aliases(reader, &syntax.aliases);
     let weights = reader
         .entries(&syntax.weights, "weight")
         .into_iter()
@@ -61,8 +81,57 @@ fn graph<'a>(reader: &mut Reader<'a>, syntax: GraphSyntax<'a>) -> Option<Graph> 
         reader.entries(&syntax.state, "state").into_iter().filter_map(|(name, raw)| state(reader, name, raw)).collect();
     let inputs = inputs(reader, &syntax.inputs);
     let outputs = outputs(reader, &syntax.outputs);
-    let ops = nodes(reader, &syntax.ops, 0);
-    Some(Graph { name: name?, doc: syntax.doc, detect: detect?, weights, layouts, dims, state, inputs, outputs, ops })
+    let nodes = ops.read(reader, &syntax.ops, &settings);
+    let included: Included = ops.included.clone();
+    Some(Graph {
+        name: name?,
+        doc: syntax.doc,
+        detect: detect?,
+        settings,
+        aliases,
+        weights,
+        layouts,
+        dims,
+        state,
+        inputs,
+        outputs,
+        ops: nodes,
+        included,
+    })
+}
+
+fn settings<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (name, raw) in reader.entries(entries, "setting") {
+        let Some(value) = reader.node::<f64>(raw) else { continue };
+        if !value.is_finite() {
+            let message = format!("setting `{}` is {value}, expected a finite number", name.text);
+            reader.diagnostics.push(Diagnostic::error(reader.span(raw), message));
+        }
+        settings.push(Setting { name, value });
+    }
+    settings
+}
+
+fn aliases<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Alias> {
+    let mut aliases = Vec::new();
+    for (pattern, raw) in reader.entries(entries, "alias") {
+        let others = reader.node::<Vec<Raw<'_>>>(raw).unwrap_or_default();
+        for other in names(reader, &others) {
+            let holes = |name: &Name| name.text.matches("{}").count();
+            if holes(&pattern) > 1 || holes(&pattern) != holes(&other) {
+                let message = format!("`{}` cannot be another name of `{}`", other.text, pattern.text);
+                let note = "both have one `{}` for a layer's number, or neither has";
+                reader.diagnostics.push(Diagnostic::error(other.span, message).note(note));
+            }
+            aliases.push(Alias { pattern: pattern.clone(), other });
+        }
+    }
+    if let Some(over) = aliases.get(MAX_ALIASES) {
+        let message = format!("a graph has at most {MAX_ALIASES} aliases, found {}", aliases.len());
+        reader.diagnostics.push(Diagnostic::error(over.other.span, message));
+    }
+    aliases
 }
 
 fn names<'a>(reader: &mut Reader<'a>, raws: &[Raw<'a>]) -> Vec<Name> {
@@ -86,6 +155,7 @@ fn dim<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<DimKind> {
             }
             DimKind::Count { pattern }
         }
+        DimSyntax::Elements(tensor) => DimKind::Elements { tensor: reader.name(tensor)? },
         DimSyntax::Eval(expr) => DimKind::Eval(reader.expr(expr)?),
         DimSyntax::Tokens => DimKind::Tokens,
         DimSyntax::Sequences => DimKind::Sequences,
@@ -100,7 +170,28 @@ fn state<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<State>
         Some(per) => Some(reader.expr(per)?),
         None => None,
     };
-    Some(State { name, dtype: syntax.dtype, per, shape: reader.exprs(&syntax.shape), init: syntax.init })
+    let shape = reader.exprs(&syntax.shape);
+    let (init, init_weight) = init(reader, syntax.init)?;
+    if let Some(InitWeight { pattern, .. }) = &init_weight
+        && pattern.text.matches("{}").count() != usize::from(per.is_some())
+    {
+        let expected = if per.is_some() { "expected a single `{}` for the layer's number" } else { "expected no `{}`" };
+        let message = format!("`{}` does not name a weight for each `{}`: {expected}", pattern.text, name.text);
+        reader.diagnostics.push(Diagnostic::error(pattern.span, message));
+    }
+    Some(State { name, dtype: syntax.dtype, per, shape, init, init_weight })
+}
+
+/// A number, or a weight and a number.
+fn init<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<(f32, Option<InitWeight>)> {
+    if !raw.trim().get_ron().ends_with(')') {
+        return Some((reader.node(raw)?, None));
+    }
+    let (pattern, init, transposed) = match reader.node::<InitSyntax<'_>>(raw)? {
+        InitSyntax::Weight(pattern, init) => (pattern, init, false),
+        InitSyntax::Transposed(pattern, init) => (pattern, init, true),
+    };
+    Some((init, Some(InitWeight { pattern: reader.name(pattern)?, transposed })))
 }
 
 fn inputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Input> {
@@ -132,64 +223,4 @@ fn outputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Output> {
         outputs.push(Output { name, role });
     }
     outputs
-}
-
-fn nodes<'a>(reader: &mut Reader<'a>, raws: &[Raw<'a>], depth: u32) -> Vec<Node> {
-    raws.iter().filter_map(|raw| node(reader, raw, depth)).collect()
-}
-
-fn node<'a>(reader: &mut Reader<'a>, raw: Raw<'a>, depth: u32) -> Option<Node> {
-    if depth > MAX_DEPTH {
-        let span = reader.span(raw);
-        reader.diagnostics.push(Diagnostic::error(span, format!("ops nest more than {MAX_DEPTH} deep")));
-        return None;
-    }
-    Some(match reader.node::<NodeSyntax<'_>>(raw)? {
-        NodeSyntax::Op(kernel, entries) => {
-            let kernel = reader.name(kernel);
-            let args = reader
-                .entries(&entries, "port")
-                .into_iter()
-                .filter_map(|(name, raw)| Some((name, arg(reader, raw)?)))
-                .collect();
-            Node::Op { kernel: kernel?, args }
-        }
-        NodeSyntax::Map(expr, entries, out) => {
-            let expr = reader.name(expr);
-            let args = reader
-                .entries(&entries, "operand")
-                .into_iter()
-                .filter_map(|(name, raw)| Some((name, reader.name(raw)?)))
-                .collect();
-            let out = reader.name(out);
-            Node::Map { expr: expr?, args, out: out? }
-        }
-        NodeSyntax::Let(name, value) => {
-            let (name, value) = (reader.name(name), reader.name(value));
-            Node::Let { name: name?, value: value? }
-        }
-        NodeSyntax::ForEach(variable, count, body) => {
-            let (variable, count) = (reader.name(variable), reader.expr(count));
-            let body = nodes(reader, &body, depth + 1);
-            Node::ForEach { variable: variable?, count: count?, body }
-        }
-        NodeSyntax::If(condition, then, otherwise) => {
-            let condition = reader.expr(condition);
-            let (then, otherwise) = (nodes(reader, &then, depth + 1), nodes(reader, &otherwise, depth + 1));
-            Node::If { condition: condition?, then, otherwise }
-        }
-    })
-}
-
-fn arg<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Arg> {
-    let span = reader.span(raw);
-    let text = raw.trim().get_ron();
-    if text.starts_with(['"', 'r']) {
-        return reader.name(raw).map(Arg::Tensor);
-    }
-    if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
-        return reader.node::<f64>(raw).map(|number| Arg::Number(number, NumberPlace(span)));
-    }
-    let ArgSyntax::Eval(expr) = reader.node::<ArgSyntax<'_>>(raw)?;
-    reader.expr(expr).map(Arg::Eval)
 }

@@ -16,7 +16,22 @@ pub fn print(graph: &Graph) -> String {
     };
     line(1, format!("name: {},", quoted(&graph.name.text)));
     line(1, format!("doc: {},", quoted(&graph.doc)));
-    line(1, format!("detect: (has: [{}], lacks: [{}]),", names(&graph.detect.has), names(&graph.detect.lacks)));
+    let (has, lacks, when) = (names(&graph.detect.has), names(&graph.detect.lacks), exprs(&graph.detect.when));
+    let when = if when.is_empty() { String::new() } else { format!(", when: [{when}]") };
+    line(1, format!("detect: (has: [{has}], lacks: [{lacks}]{when}),"));
+    if !graph.settings.is_empty() {
+        let settings: Vec<String> =
+            graph.settings.iter().map(|one| format!("{}: {:?}", quoted(&one.name.text), one.value)).collect();
+        line(1, format!("settings: {{{}}},", settings.join(", ")));
+    }
+    if !graph.aliases.is_empty() {
+        line(1, "aliases: {".into());
+        for group in graph.aliases.chunk_by(|one, next| one.pattern == next.pattern) {
+            let others: Vec<String> = group.iter().map(|alias| quoted(&alias.other.text)).collect();
+            line(2, format!("{}: [{}],", quoted(&group[0].pattern.text), others.join(", ")));
+        }
+        line(1, "},".into());
+    }
     line(1, "weights: {".into());
     for weight in &graph.weights {
         line(2, format!("{}: [{}],", quoted(&weight.pattern.text), exprs(&weight.shape)));
@@ -37,7 +52,14 @@ pub fn print(graph: &Graph) -> String {
         let per = state.per.as_ref().map_or(String::new(), |per| format!("per: {}, ", quoted(per.expr.text())));
         let shape = exprs(&state.shape);
         let name = quoted(&state.name.text);
-        line(2, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {:?}),", state.dtype, state.init));
+        let init = match &state.init_weight {
+            None => format!("{:?}", state.init),
+            Some(weight) => {
+                let kind = if weight.transposed { "Transposed" } else { "Weight" };
+                format!("{kind}({}, {:?})", quoted(&weight.pattern.text), state.init)
+            }
+        };
+        line(2, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {init}),", state.dtype));
     }
     line(1, "},".into());
     line(1, "inputs: {".into());
@@ -94,6 +116,7 @@ fn argument(arg: &Arg) -> String {
     match arg {
         Arg::Tensor(name) => quoted(&name.text),
         Arg::Number(number, _) => format!("{number:?}"),
+        Arg::Setting(name) => format!("Setting({})", quoted(&name.text)),
         Arg::Eval(spanned) => format!("Eval({})", quoted(spanned.expr.text())),
     }
 }
@@ -102,6 +125,7 @@ fn dim_kind(kind: &DimKind) -> String {
     match kind {
         DimKind::Weight { tensor, axis } => format!("Weight({}, {axis})", quoted(&tensor.text)),
         DimKind::Count { pattern } => format!("Count({})", quoted(&pattern.text)),
+        DimKind::Elements { tensor } => format!("Elements({})", quoted(&tensor.text)),
         DimKind::Eval(spanned) => format!("Eval({})", quoted(spanned.expr.text())),
         DimKind::Tokens => "Tokens".into(),
         DimKind::Sequences => "Sequences".into(),

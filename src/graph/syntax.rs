@@ -19,6 +19,10 @@ pub(super) struct GraphSyntax<'a> {
     #[serde(borrow)]
     pub detect: Raw<'a>,
     #[serde(borrow, default)]
+    pub settings: Entries<'a>,
+    #[serde(borrow, default)]
+    pub aliases: Entries<'a>,
+    #[serde(borrow, default)]
     pub weights: Entries<'a>,
     #[serde(borrow, default)]
     pub layouts: Vec<Raw<'a>>,
@@ -41,6 +45,19 @@ pub(super) struct DetectSyntax<'a> {
     pub has: Vec<Raw<'a>>,
     #[serde(borrow, default)]
     pub lacks: Vec<Raw<'a>>,
+    #[serde(borrow, default)]
+    pub when: Vec<Raw<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Part", deny_unknown_fields)]
+pub(super) struct PartSyntax<'a> {
+    #[serde(default, rename = "doc")]
+    pub _doc: String,
+    #[serde(borrow, default)]
+    pub takes: Vec<Raw<'a>>,
+    #[serde(borrow)]
+    pub ops: Vec<Raw<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +73,7 @@ pub(super) struct LayoutSyntax<'a> {
 pub(super) enum DimSyntax<'a> {
     Weight(#[serde(borrow)] Raw<'a>, u32),
     Count(#[serde(borrow)] Raw<'a>),
+    Elements(#[serde(borrow)] Raw<'a>),
     Eval(#[serde(borrow)] Raw<'a>),
     Tokens,
     Sequences,
@@ -71,7 +89,15 @@ pub(super) struct StateSyntax<'a> {
     pub per: Option<Raw<'a>>,
     #[serde(borrow)]
     pub shape: Vec<Raw<'a>>,
-    pub init: f32,
+    #[serde(borrow)]
+    pub init: Raw<'a>,
+}
+
+/// What a state may be instead of a number; the number is for checkpoints without the weight.
+#[derive(Deserialize)]
+pub(super) enum InitSyntax<'a> {
+    Weight(#[serde(borrow)] Raw<'a>, f32),
+    Transposed(#[serde(borrow)] Raw<'a>, f32),
 }
 
 /// A field that may be left out, written without `Some(…)`.
@@ -94,10 +120,13 @@ pub(super) enum NodeSyntax<'a> {
     Let(#[serde(borrow)] Raw<'a>, #[serde(borrow)] Raw<'a>),
     ForEach(#[serde(borrow)] Raw<'a>, #[serde(borrow)] Raw<'a>, #[serde(borrow)] Vec<Raw<'a>>),
     If(#[serde(borrow)] Raw<'a>, #[serde(borrow)] Vec<Raw<'a>>, #[serde(borrow)] Vec<Raw<'a>>),
+    Include(#[serde(borrow)] Raw<'a>, #[serde(borrow)] Entries<'a>),
 }
 
 #[derive(Deserialize)]
 pub(super) enum ArgSyntax<'a> {
     #[serde(borrow)]
     Eval(Raw<'a>),
+    #[serde(borrow)]
+    Setting(Raw<'a>),
 }

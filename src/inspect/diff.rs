@@ -248,7 +248,8 @@ fn weights(a: &WeightLayout, b: &WeightLayout) -> Vec<Change> {
 fn state_numbers(a: &[StateBuffer], b: &[StateBuffer]) -> (Vec<u32>, Vec<u32>) {
     let of_a: Vec<u32> = (0..a.len() as u32).collect();
     let like = |one: &StateBuffer, other: &StateBuffer| {
-        (one.dtype, &one.row_shape, one.init_bits) == (other.dtype, &other.row_shape, other.init_bits)
+        let first = |buffer: &StateBuffer| (buffer.init_bits, buffer.init_weight.clone());
+        (one.dtype, &one.row_shape, first(one)) == (other.dtype, &other.row_shape, first(other))
     };
     let by_label: HashMap<&str, usize> =
         a.iter().enumerate().map(|(nth, buffer)| (buffer.label.as_str(), nth)).collect();
@@ -279,7 +280,8 @@ fn state_numbers(a: &[StateBuffer], b: &[StateBuffer]) -> (Vec<u32>, Vec<u32>) {
 fn states(a: &Flow, b: &Flow) -> Vec<Change> {
     let list = |flow: &Flow| -> Vec<(u32, String)> {
         let texts = flow.plan.state.buffers.iter().map(|buffer| {
-            let init = f32::from_bits(buffer.init_bits);
+            let number = f32::from_bits(buffer.init_bits).to_string();
+            let init = buffer.init_weight.as_ref().map_or(number, |weight| format!("`{}`", weight.tensor));
             let StateBuffer { dtype, row_shape, rows, rest, .. } = buffer;
             format!("{dtype} {row_shape:?} x {rows} rows, first {init}, rests in {rest}")
         });

@@ -4,10 +4,12 @@
 //! changed to be looked at. Never decides anything that running depends on.
 
 pub mod bench;
+pub mod bisect;
 pub mod budget;
 pub mod diff;
 pub mod dot;
 pub mod explain;
 pub mod oracle;
+pub mod values;
 pub mod verify;
 pub mod view;

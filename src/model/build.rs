@@ -17,13 +17,15 @@ use crate::base::role::{InputRole, OutputRole};
 use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::{Arg, DimKind, Graph, Input, Layout, Node, Output, State};
+use crate::graph::{Arg, DimKind, Graph, InitWeight, Input, Layout, Node, Output, State};
 use crate::kernel::{Access, KernelDef, KernelLib, map, unusable_name};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
 use crate::model::layouts::choose_layout;
-use crate::model::weights::{is_transposable, logical_shape};
-use crate::model::{InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, Value, ValueId};
+use crate::model::weights::{find, is_transposable, logical_shape, with_rank};
+use crate::model::{
+    InputTensor, Model, Op, OpArg, OpId, Origin, OutputTensor, StateTensor, StateWeight, Value, ValueId,
+};
 
 /// More ops than any model has: a bound on unrolling.
 pub(super) const MAX_OPS: usize = 1 << 17;
@@ -57,17 +59,21 @@ pub fn build(
     index: &Index,
     request: &Request<'_>,
 ) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let (layout, reach) = choose_layout(graph, lib, index, request.shape)?;
+    let (layout, reach) =
+        choose_layout(graph, lib, index, request.shape).map_err(|wrong| graph.included.placed(wrong))?;
     let dims = Dims::new(graph, index, layout, request.shape);
     let mut builder = Builder::new(graph, lib, sources, index, request, layout, &dims);
-    builder.model.weights = reach.tensors(index, layout);
+    builder.model.weights = reach.tensors(graph, index, layout);
     builder.declare();
     builder.nodes(&graph.ops);
     if !reach.is_complete && builder.diagnostics.is_empty() {
         builder.too_large();
     }
     builder.outputs();
-    builder.finish()
+    match builder.finish() {
+        Ok((model, lints)) => Ok((model, graph.included.placed(lints))),
+        Err(wrong) => Err(graph.included.placed(wrong)),
+    }
 }
 
 /// `{variable}` replaced by its number; also the pattern with `{}` instead, and the number of the outermost variable
@@ -359,16 +365,18 @@ impl<'a> Builder<'a> {
         if let Some(known) = self.weights.get(name) {
             return *known;
         }
-        let found = logical_shape(self.index, self.layout, name);
-        let value = match (found, self.index.get(name).map(|info| &info.dtype)) {
+        let found = logical_shape(self.graph, self.index, self.layout, name);
+        let stored = find(self.graph, self.index, name);
+        let value = match (found, stored.as_ref().map(|(_, info)| &info.dtype)) {
             (Some((shape, _)), Some(Ok(_))) if !self.fits(&shape, &format!("weight `{name}`"), span) => None,
-            (Some(_), Some(Ok(_))) if !is_transposable(self.index, self.layout, name) => {
+            (Some(_), Some(Ok(_))) if !is_transposable(self.graph, self.index, self.layout, name) => {
                 let message = format!("weight `{name}` is stored transposed in this layout and is no matrix");
                 self.report(Diagnostic::error(span, message));
                 None
             }
             (Some((shape, transpose)), Some(Ok(dtype))) => {
-                let (tensor, pattern) = (name.to_owned(), pattern.to_owned());
+                let tensor = stored.map_or_else(|| name.to_owned(), |(stored, _)| stored.into_owned());
+                let pattern = pattern.to_owned();
                 let origin = Origin::Weight { tensor, pattern, index, transpose };
                 Some(self.model.values.push(Value { path: format!("w.{name}"), dtype: *dtype, shape, origin }))
             }
@@ -481,6 +489,9 @@ impl<'a> Builder<'a> {
             let number = match arg {
                 Arg::Number(number, _) => Some(*number),
                 Arg::Eval(spanned) => self.ok(self.dims.eval(spanned, &variables)).map(|value| value as f64),
+                Arg::Setting(name) => {
+                    self.graph.settings.iter().find(|setting| setting.name == *name).map(|setting| setting.value)
+                }
                 Arg::Tensor(_) => None,
             };
             if let Some(number) = number {

@@ -12,7 +12,7 @@ use crate::base::raw::Spanned;
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
 use crate::graph::{DimKind, Graph, Layout};
-use crate::model::weights::logical_shape;
+use crate::model::weights::{find, logical_shape};
 
 /// More layers than any checkpoint has: a bound on counting.
 const MAX_COUNT: i64 = 4096;
@@ -137,15 +137,29 @@ impl<'a> Dims<'a> {
             DimKind::Capacity => Some(self.step.capacity.into()),
             DimKind::Eval(spanned) => self.eval(spanned, &[]).map_or_else(fail, Some),
             DimKind::Count { pattern } => {
-                let exists = |n: &i64| self.index.get(&pattern.text.replace("{}", &n.to_string())).is_some();
+                let exists =
+                    |n: &i64| find(self.graph, self.index, &pattern.text.replace("{}", &n.to_string())).is_some();
                 Some((0..MAX_COUNT).take_while(exists).count() as i64)
             }
+            DimKind::Weight { tensor, .. } | DimKind::Elements { tensor }
+                if find(self.graph, self.index, &tensor.text).is_none() =>
+            {
+                let message = format!("the checkpoint has no `{}`, which dim `{}` needs", tensor.text, dim.name.text);
+                fail(Diagnostic::error(tensor.span, message).suggest(&tensor.text, self.index.names()))
+            }
+            DimKind::Elements { tensor } => {
+                let (_, info) = find(self.graph, self.index, &tensor.text)?;
+                let count = info.shape.iter().try_fold(1_u64, |count, extent| count.checked_mul(*extent));
+                match count.and_then(|count| i64::try_from(count).ok()) {
+                    Some(count) => Some(count),
+                    None => fail(Diagnostic::error(
+                        tensor.span,
+                        format!("`{}` has shape {:?}: too many elements to count", tensor.text, info.shape),
+                    )),
+                }
+            }
             DimKind::Weight { tensor, axis } => {
-                let Some((shape, _)) = logical_shape(self.index, self.layout, &tensor.text) else {
-                    let message =
-                        format!("the checkpoint has no `{}`, which dim `{}` needs", tensor.text, dim.name.text);
-                    return fail(Diagnostic::error(tensor.span, message).suggest(&tensor.text, self.index.names()));
-                };
+                let (shape, _) = logical_shape(self.graph, self.index, self.layout, &tensor.text)?;
                 match shape.get(*axis as usize) {
                     Some(extent) => Some(*extent as i64),
                     None => fail(Diagnostic::error(

@@ -28,7 +28,7 @@ pub(super) fn choose_layout<'a>(
         let mut misfits = Vec::new();
         for stated in &graph.weights {
             for name in reach.weights.keys().filter(|name| matches(&stated.pattern.text, name)) {
-                misfits.extend(misfit(index, layout, &dims, name, &stated.pattern, &stated.shape));
+                misfits.extend(misfit((graph, index, layout), &dims, name, &stated.pattern, &stated.shape));
             }
         }
         if misfits.is_empty() {
@@ -41,14 +41,13 @@ pub(super) fn choose_layout<'a>(
 }
 
 fn misfit(
-    index: &Index,
-    layout: &Layout,
+    (graph, index, layout): (&Graph, &Index, &Layout),
     dims: &Dims<'_>,
     name: &str,
     pattern: &Name,
     shape: &[Spanned],
 ) -> Option<Diagnostic> {
-    let (found, _) = logical_shape(index, layout, name)?;
+    let (found, _) = logical_shape(graph, index, layout, name)?;
     let expected: Result<Vec<u64>, Diagnostic> = shape.iter().map(|expr| dims.extent(expr, &[])).collect();
     match expected {
         Err(diagnostic) => Some(diagnostic),

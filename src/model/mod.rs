@@ -14,7 +14,7 @@ mod layouts;
 mod names;
 mod print;
 mod reach;
-mod weights;
+pub mod weights;
 
 pub use build::{Request, build};
 pub use chain::longest_chain;
@@ -173,6 +173,18 @@ pub struct StateTensor {
     pub shape: Vec<u64>,
     /// What every element is before the first token.
     pub init: f32,
+    /// The weight whose elements are there instead, for every sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_weight: Option<StateWeight>,
+}
+
+/// A weight that is a state before the first token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateWeight {
+    /// Its name.
+    pub tensor: String,
+    /// Whether it lies with its last two axes exchanged.
+    pub transposed: bool,
 }
 
 /// A tensor of the checkpoint that steps use.

@@ -12,7 +12,7 @@ use crate::kernel::{KernelDef, KernelLib};
 pub fn check_names(graph: &Graph, kernels: &KernelLib) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     nodes(&graph.ops, kernels, &mut diagnostics);
-    diagnostics
+    graph.included.placed(diagnostics)
 }
 
 /// Kernels that none of the graphs uses, in any branch, as lints.

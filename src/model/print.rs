@@ -22,7 +22,11 @@ pub fn print(model: &Model) -> String {
         let _ = writeln!(out, "input {} {}  u32{:?}  role {}", input.value, value.path, value.shape, input.role);
     }
     for state in &model.state {
-        let _ = writeln!(out, "state {}  {}{:?}  init {}", state.path, state.dtype, state.shape, state.init);
+        let _ = write!(out, "state {}  {}{:?}  init ", state.path, state.dtype, state.shape);
+        let _ = match &state.init_weight {
+            None => writeln!(out, "{}", state.init),
+            Some(weight) => writeln!(out, "w.{}{}", weight.tensor, if weight.transposed { " transposed" } else { "" }),
+        };
     }
     let weights = model.values.iter().filter(|(_, value)| matches!(value.origin, Origin::Weight { .. }));
     for (id, value) in weights {

@@ -14,7 +14,7 @@ use crate::kernel::KernelLib;
 use crate::model::WeightTensor;
 use crate::model::build::{MAX_OPS, substitute};
 use crate::model::dims::Dims;
-use crate::model::weights::{is_transposable, logical_shape};
+use crate::model::weights::{find, is_transposable, logical_shape};
 
 /// What steps may reach.
 #[derive(Clone, Debug)]
@@ -50,14 +50,15 @@ pub(super) fn reach(graph: &Graph, lib: &KernelLib, index: &Index, dims: &Dims<'
 
 impl Reach {
     /// The weights that the checkpoint has, as a session holds them, in the order of their names.
-    pub(super) fn tensors(&self, index: &Index, layout: &Layout) -> Vec<WeightTensor> {
+    pub(super) fn tensors(&self, graph: &Graph, index: &Index, layout: &Layout) -> Vec<WeightTensor> {
         let tensor = |(name, used): (&String, &Use)| {
-            let (shape, transpose) = logical_shape(index, layout, name)?;
-            let dtype = *index.get(name)?.dtype.as_ref().ok()?;
+            let (shape, transpose) = logical_shape(graph, index, layout, name)?;
+            let (stored, info) = find(graph, index, name)?;
+            let dtype = *info.dtype.as_ref().ok()?;
             let count = shape.iter().try_fold(1_u64, |count, extent| count.checked_mul(*extent))?;
             // What cannot be read is refused where it is used.
-            (count > 0 && is_transposable(index, layout, name)).then(|| WeightTensor {
-                tensor: name.clone(),
+            (count > 0 && is_transposable(graph, index, layout, name)).then(|| WeightTensor {
+                tensor: stored.into_owned(),
                 pattern: used.pattern.clone(),
                 index: used.index,
                 dtype,
@@ -80,7 +81,7 @@ fn step_dims(graph: &Graph) -> BTreeSet<&str> {
             let depends = match &dim.kind {
                 DimKind::Tokens | DimKind::Sequences | DimKind::Rows => true,
                 DimKind::Eval(spanned) => depends_on(&spanned.expr, &found, &[]),
-                DimKind::Weight { .. } | DimKind::Count { .. } | DimKind::Capacity => false,
+                DimKind::Weight { .. } | DimKind::Count { .. } | DimKind::Elements { .. } | DimKind::Capacity => false,
             };
             if depends {
                 found.insert(dim.name.text.as_str());

@@ -3,43 +3,65 @@
 //! Gets patterns (`{}` for a number) and stored shapes, returns logical shapes. Converters disagree about axes of 1,
 //! which say nothing, so shapes are compared without them where their ranks differ. Never reads a weight's bytes.
 
-use crate::checkpoint::Index;
-use crate::graph::Layout;
+use std::borrow::Cow;
+
+use crate::checkpoint::{Index, TensorInfo};
+use crate::graph::{Graph, Layout};
 
 /// Whether a tensor's name is `pattern` with a number for `{}`.
 pub fn matches(pattern: &str, name: &str) -> bool {
+    number(pattern, name).is_some()
+}
+
+/// The number of a tensor's name, which stands where `pattern` has `{}`; empty if the pattern has none.
+fn number<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
     match pattern.split_once("{}") {
-        None => pattern == name,
+        None => (pattern == name).then_some(""),
         Some((before, after)) => name
             .strip_prefix(before)
             .and_then(|rest| rest.strip_suffix(after))
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())),
+            .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())),
     }
+}
+
+/// What a checkpoint holds of a weight, and the name that it has there: the graph's own, or the first of its aliases
+/// that is there.
+pub fn find<'i, 'n>(graph: &Graph, index: &'i Index, name: &'n str) -> Option<(Cow<'n, str>, &'i TensorInfo)> {
+    if let Some(info) = index.get(name) {
+        return Some((Cow::Borrowed(name), info));
+    }
+    graph.aliases.iter().find_map(|alias| {
+        let other = alias.other.text.replace("{}", number(&alias.pattern.text, name)?);
+        let info = index.get(&other)?;
+        Some((Cow::Owned(other), info))
+    })
 }
 
 /// A shape as the graph sees it; and rows and columns as stored, if they are stored the other way round.
 pub type LogicalShape = (Vec<u64>, Option<(u64, u64)>);
 
-/// Shape of a weight as the graph sees it in this layout, and its stored rows and columns if they are swapped.
-pub fn logical_shape(index: &Index, layout: &Layout, name: &str) -> Option<LogicalShape> {
-    let stored = &index.get(name)?.shape;
+/// Shape of a weight as the graph sees it in this layout, and its stored rows and columns if they are swapped: those of
+/// each matrix, where there are several.
+pub fn logical_shape(graph: &Graph, index: &Index, layout: &Layout, name: &str) -> Option<LogicalShape> {
+    let stored = &find(graph, index, name)?.1.shape;
     if !layout.transposed.iter().any(|pattern| matches(&pattern.text, name)) {
         return Some((stored.clone(), None));
     }
     let squeezed = squeeze(stored);
     match *squeezed {
         [rows, columns] => Some((vec![columns, rows], Some((rows, columns)))),
+        [many, rows, columns] => Some((vec![many, columns, rows], Some((rows, columns)))),
         // A low-rank pair of rank 1 has a single axis left: there is nothing to swap.
         [] | [_] => Some((stored.iter().rev().copied().collect(), None)),
-        // More than a matrix: refused where it is used, see `is_transposable`.
+        // More than a list of matrices: refused where it is used, see `is_transposable`.
         _ => Some((stored.clone(), None)),
     }
 }
 
-/// Whether a weight can be read in this layout: only matrices and vectors can be transposed.
-pub fn is_transposable(index: &Index, layout: &Layout, name: &str) -> bool {
+/// Whether a weight can be read in this layout: only vectors, matrices and lists of matrices can be transposed.
+pub fn is_transposable(graph: &Graph, index: &Index, layout: &Layout, name: &str) -> bool {
     let swapped = layout.transposed.iter().any(|pattern| matches(&pattern.text, name));
-    !swapped || index.get(name).is_none_or(|info| squeeze(&info.shape).len() <= 2)
+    !swapped || find(graph, index, name).is_none_or(|(_, info)| squeeze(&info.shape).len() <= 3)
 }
 
 /// A shape without its axes of 1.
@@ -68,6 +90,7 @@ mod tests {
         assert!(!matches("blocks.{}.w", "blocks.x.w"));
         assert!(!matches("blocks.{}.w", "blocks..w"));
         assert!(matches("emb", "emb"));
+        assert_eq!(number("blocks.{}.w", "blocks.12.w"), Some("12"));
     }
 
     #[test]

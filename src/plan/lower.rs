@@ -23,7 +23,7 @@ use crate::plan::command::{
 };
 use crate::plan::memory::{Need, NeedUse, assign};
 use crate::plan::usage::Usage;
-use crate::plan::weights::{StateBuffer, StateLayout, WeightLayout, WeightPiece};
+use crate::plan::weights::{StateBuffer, StateLayout, StateWeight, WeightLayout, WeightPiece};
 use crate::plan::{PLAN_VERSION, Plan, ValuePlace};
 use crate::schedule::{Schedule, Step, accesses};
 
@@ -170,7 +170,11 @@ impl<'a> Lowering<'a> {
             let (label, rows) = (state.path.clone(), state.shape[0]);
             let init_bits = state.init.to_bits();
             let rest = *rest;
-            let layout = StateBuffer { label, dtype: state.dtype, rows, row_shape, init_bits, rest };
+            let init_weight = state.init_weight.clone().map(|weight| {
+                let crate::model::StateWeight { tensor, transposed } = weight;
+                StateWeight { tensor, transposed }
+            });
+            let layout = StateBuffer { label, dtype: state.dtype, rows, row_shape, init_bits, init_weight, rest };
             let size_bytes = layout.size_bytes();
             self.state.buffers.push(layout);
             self.buffer(format!("state.{}", state.path), BufferKind::State { index }, size_bytes);

@@ -38,7 +38,7 @@ use crate::plan::command::{Buffer, BufferId, Command, Kernel, Level, PlanInput, 
 use crate::plan::weights::{StateLayout, WeightLayout};
 
 /// Version of the plan's data; a plan of another version is refused.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// Where a value of the graph lives during a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

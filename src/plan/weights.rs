@@ -43,7 +43,7 @@ pub struct WeightPiece {
     pub dtype: DType,
     /// Number of elements.
     pub count: u64,
-    /// Rows and columns as stored in the checkpoint, if the kernels want the matrix transposed.
+    /// Rows and columns as stored in the checkpoint, if the kernels want the matrix transposed, or each of a list.
     pub transpose: Option<(u64, u64)>,
 }
 
@@ -90,8 +90,20 @@ pub struct StateBuffer {
     pub row_shape: Vec<u64>,
     /// What every element is before the first token, as the bits of an `f32` (so that layouts can be compared).
     pub init_bits: u32,
+    /// The weight whose elements are there instead, in every row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_weight: Option<StateWeight>,
     /// The usage in which steps expect it and leave it.
     pub rest: crate::plan::usage::Usage,
+}
+
+/// A tensor of the checkpoint that is a state before the first token, as f32, f16 or bf16.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateWeight {
+    /// Its name in the checkpoint.
+    pub tensor: String,
+    /// Whether it lies with the last two axes of a row exchanged.
+    pub transposed: bool,
 }
 
 impl StateBuffer {
@@ -110,7 +122,7 @@ impl StateBuffer {
         self.row_bytes() * self.rows
     }
 
-    /// The bytes of one row before the first token.
+    /// The bytes of one row before the first token, unless that is a weight.
     pub fn init_row(&self) -> Vec<u8> {
         let value = f32::from_bits(self.init_bits);
         let mut row: Vec<u8> = match self.dtype {

@@ -99,6 +99,7 @@ pub fn state_layout() -> StateLayout {
             rows: ROWS,
             row_shape: vec![ROW_COUNT],
             init_bits: INIT.to_bits(),
+            init_weight: None,
             rest: Usage::STORAGE_WRITE,
         }],
     }

@@ -5,8 +5,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a different part of this module")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// What a run of the program left behind.
 #[derive(Debug)]
@@ -67,17 +68,64 @@ pub fn graphc(args: &[&str]) -> Ran {
 }
 
 /// Runs the program with some variables of its environment set.
+pub fn graphc_with(args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+    command.args(args).envs(variables.iter().copied());
+    run(command)
+}
+
+/// Runs the program in a folder.
+pub fn graphc_in(folder: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+    command.args(args).current_dir(folder);
+    run(command)
+}
+
+/// Runs a command.
 ///
 /// # Panics
 /// If it cannot be started, or prints what is no UTF-8.
-pub fn graphc_with(args: &[&str], variables: &[(&str, &str)]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+fn run(mut command: Command) -> Ran {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // Mesa complains without one.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
-    let output = command.args(args).envs(variables.iter().copied()).output();
+    let output = command.output();
     let Output { status, stdout, stderr } = output.expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
+    Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+/// Runs the program with this as its standard input.
+///
+/// # Panics
+/// If it cannot be started, or prints what is no UTF-8.
+pub fn graphc_fed(args: &[&str], input: &[u8]) -> Ran {
+    let mut child = start(args);
+    // What ends before it has read everything is judged by how it ends.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    ended(child)
+}
+
+/// Starts the program, with a pipe at each end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn start(args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the program starts")
+}
+
+/// Waits for the end of a program.
+///
+/// # Panics
+/// If it prints what is no UTF-8.
+pub fn ended(child: Child) -> Ran {
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("the program ends");
     let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }
 }

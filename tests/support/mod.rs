@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a different part of the support modules")]
 
+pub mod elders;
 pub mod golden;
 pub mod graphs;
 pub mod guide;
@@ -71,7 +72,15 @@ struct GreedyEntry {
 /// # Panics
 /// If `cases.json` is missing or not as expected.
 pub fn cases(dir: &Path) -> Vec<Case> {
-    let path = dir.join("cases.json");
+    named_cases(dir, "cases")
+}
+
+/// The cases of a file of a reference folder, by its name without the ending.
+///
+/// # Panics
+/// If the file is missing or not as expected.
+pub fn named_cases(dir: &Path, name: &str) -> Vec<Case> {
+    let path = dir.join(format!("{name}.json"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
     let file: CasesFile = serde_json::from_str(&text).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
     let case = |CaseEntry { id, tokens, greedy }| {

@@ -1,4 +1,4 @@
-//! Random RWKV-7 checkpoints.
+//! Random checkpoints of RWKV-4 to 7.
 //!
 //! Gets a shape, a seed and a file format, writes a safetensors file. What then holds: every term of the formula moves
 //! the logits, values stay bounded over hundreds of tokens, and the values depend on the seed and the tensor's name
@@ -14,7 +14,7 @@ use std::path::Path;
 use graphc::base::dtype::DType;
 use half::{bf16, f16};
 
-/// Dimensions of an RWKV-7 model; the embedding width is `heads * head_size`.
+/// Dimensions of a model; the embedding width is `heads * head_size`, also where there are no heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Number of blocks.
@@ -27,9 +27,9 @@ pub struct Shape {
     pub ffn: usize,
     /// Vocabulary.
     pub vocab: usize,
-    /// Rank of the decay adapter.
+    /// Rank of the decay adapter, of RWKV-7 and 6.
     pub rank_w: usize,
-    /// Rank of the in-context learning rate adapter.
+    /// Rank of the in-context learning rate adapter; of RWKV-6's adapter of the token shift.
     pub rank_a: usize,
     /// Rank of the value mix adapter.
     pub rank_v: usize,
@@ -44,12 +44,41 @@ impl Shape {
     }
 }
 
+/// Which architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// A mean of values per channel.
+    V4,
+    /// A state matrix a head, no gate, one decay and one bonus a head, the bonus as a logarithm.
+    V5_0,
+    /// With a gate, the bonus as it is.
+    V5_1,
+    /// A decay and a bonus for each channel.
+    V5_2,
+    /// Decay and token shift that depend on the token.
+    V6,
+    /// The delta rule.
+    V7,
+}
+
+impl Version {
+    /// All of them, by the names of their graphs.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("rwkv4", Self::V4),
+        ("rwkv5.0", Self::V5_0),
+        ("rwkv5.1", Self::V5_1),
+        ("rwkv5.2", Self::V5_2),
+        ("rwkv6", Self::V6),
+        ("rwkv7", Self::V7),
+    ];
+}
+
 /// Which way round the low-rank matrices lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `[out, in]`, as the usual conversion to safetensors leaves them.
     Converted,
-    /// `[in, out]`, as in a `.pth` file.
+    /// `[in, out]`, as in a `.pth` file, with the names that tensors have there.
     Raw,
 }
 
@@ -62,7 +91,7 @@ pub struct Format {
     pub layout: Layout,
     /// Whether block 0 has the `v0`, `v1` and `v2` that take no part in its computation.
     pub block0_v: bool,
-    /// Whether vectors are `[C]` instead of `[1, 1, C]`.
+    /// Whether vectors are `[C]` instead of `[1, 1, C]`, and numbers for each head `[H]` instead of `[H, 1]`.
     pub squeeze: bool,
 }
 
@@ -78,12 +107,20 @@ impl Format {
     }
 }
 
-/// Writes a random model; returns the file's size in bytes.
+/// Writes a random RWKV-7 model; returns the file's size in bytes.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub fn write_model(path: &Path, shape: &Shape, seed: u64, format: &Format) -> io::Result<u64> {
-    let specs = specs(shape, format);
+    write_version(path, Version::V7, shape, seed, format)
+}
+
+/// Writes a random model of any version; returns the file's size in bytes.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_version(path: &Path, version: Version, shape: &Shape, seed: u64, format: &Format) -> io::Result<u64> {
+    let specs = specs(version, shape, format);
     let header = header(&specs, format.dtype);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -113,11 +150,14 @@ enum Fill {
 /// One tensor to write.
 #[derive(Debug)]
 struct Spec {
+    /// Name after the usual conversion, which also seeds the values.
     name: String,
+    /// Name in the file.
+    stored: String,
     /// Shape in the file.
     shape: Vec<usize>,
     fill: Fill,
-    /// Whether the file holds the transpose of the `[out, in]` matrix that is generated.
+    /// Whether the file holds the transpose of the `[out, in]` matrix that is generated, or of each of a list.
     transposed: bool,
 }
 
@@ -128,13 +168,16 @@ impl Spec {
 }
 
 /// All tensors in file order.
-fn specs(shape: &Shape, format: &Format) -> Vec<Spec> {
+fn specs(version: Version, shape: &Shape, format: &Format) -> Vec<Spec> {
     let width = shape.width();
-    let mut list = List { specs: Vec::new(), width, format: *format };
+    let mut list = List { specs: Vec::new(), width, version, format: *format };
     list.matrix("emb.weight", [shape.vocab, width], (width as f32).sqrt());
     list.norm("blocks.0.ln0", 1.0);
     for layer in 0..shape.layers {
-        list.block(layer, shape);
+        match version {
+            Version::V7 => list.block(layer, shape),
+            _ => list.elder_block(layer, shape),
+        }
     }
     list.norm("ln_out", 1.0);
     // Logits with a deviation of 2.5: their range is then about 20, as in trained models.
@@ -146,6 +189,7 @@ fn specs(shape: &Shape, format: &Format) -> Vec<Spec> {
 struct List {
     specs: Vec<Spec>,
     width: usize,
+    version: Version,
     format: Format,
 }
 
@@ -189,8 +233,70 @@ impl List {
         self.matrix(&format!("blocks.{layer}.ffn.value.weight"), [width, ffn], 0.7);
     }
 
+    /// The tensors of one block of RWKV-4 to 6. Decays reach from what is forgotten at once to what stays for a hundred
+    /// tokens, and bonuses weigh as much as the state.
+    fn elder_block(&mut self, layer: usize, shape: &Shape) {
+        let (width, ffn, version) = (self.width, shape.ffn, self.version);
+        let att = format!("blocks.{layer}.att");
+        let has_gate = !matches!(version, Version::V4 | Version::V5_0);
+        self.norm(&format!("blocks.{layer}.ln1"), 1.0);
+        self.norm(&format!("blocks.{layer}.ln2"), 1.0);
+        let mixes: &[&str] = match version {
+            Version::V6 => &["x", "w", "k", "v", "r", "g"],
+            _ if has_gate => &["k", "v", "r", "g"],
+            _ => &["k", "v", "r"],
+        };
+        for mix in mixes {
+            self.vector(&format!("{att}.time_mix_{mix}"), Fill::Uniform { low: -0.1, high: 1.1 });
+        }
+        let (decays, firsts) = (Fill::Uniform { low: -4.5, high: 0.5 }, Fill::Normal { mean: 0.3, deviation: 0.6 });
+        let channels = match version {
+            Version::V4 => vec![width],
+            Version::V5_0 | Version::V5_1 if self.format.squeeze => vec![shape.heads],
+            Version::V5_0 | Version::V5_1 => vec![shape.heads, 1],
+            _ => vec![shape.heads, shape.head_size],
+        };
+        match version {
+            Version::V6 => self.vector(&format!("{att}.time_decay"), decays),
+            _ => self.push(format!("{att}.time_decay"), channels.clone(), decays, false),
+        }
+        self.push(format!("{att}.time_first"), channels, firsts, false);
+        if version == Version::V6 {
+            let raw = self.format.layout == Layout::Raw;
+            let rank = shape.rank_a;
+            let fill =
+                |columns: usize, gain: f32| Fill::Normal { mean: 0.0, deviation: gain / (columns as f32).sqrt() };
+            let swapped = |[rows, columns]: [usize; 2]| if raw { vec![columns, rows] } else { vec![rows, columns] };
+            self.push(format!("{att}.time_mix_w1"), swapped([5 * rank, width]), fill(width, 1.0), raw);
+            let up = [vec![5], swapped([width, rank])].concat();
+            self.push(format!("{att}.time_mix_w2"), up, fill(rank, 0.3), raw);
+            self.adapter(&format!("{att}.time_decay_w"), shape.rank_w, 0.5);
+        }
+        for (name, gain) in [("receptance", 1.0), ("key", 1.0), ("value", 1.0), ("output", 0.7)] {
+            self.matrix(&format!("{att}.{name}.weight"), [width, width], gain);
+        }
+        if has_gate {
+            self.matrix(&format!("{att}.gate.weight"), [width, width], 2.0);
+        }
+        if version != Version::V4 {
+            self.norm(&format!("{att}.ln_x"), 0.75);
+        }
+        for mix in ["k", "r"] {
+            self.vector(&format!("blocks.{layer}.ffn.time_mix_{mix}"), Fill::Uniform { low: -0.1, high: 1.1 });
+        }
+        self.matrix(&format!("blocks.{layer}.ffn.key.weight"), [ffn, width], 1.0);
+        self.matrix(&format!("blocks.{layer}.ffn.receptance.weight"), [width, width], 1.0);
+        self.matrix(&format!("blocks.{layer}.ffn.value.weight"), [width, ffn], 0.7);
+    }
+
     fn push(&mut self, name: String, shape: Vec<usize>, fill: Fill, transposed: bool) {
-        self.specs.push(Spec { name, shape, fill, transposed });
+        let raw = self.format.layout == Layout::Raw;
+        let stored = match self.version {
+            Version::V6 if raw => name.replace("time_mix_", "time_maa_").replace("time_first", "time_faaaa"),
+            Version::V5_1 | Version::V5_2 if raw => name.replace("time_first", "time_faaaa"),
+            _ => name.clone(),
+        };
+        self.specs.push(Spec { name, stored, shape, fill, transposed });
     }
 
     /// A matrix that turns inputs of deviation 1 into outputs of deviation `gain`.
@@ -238,7 +344,7 @@ fn header(specs: &[Spec], dtype: DType) -> String {
         // The debug form of a plain name and of a list of integers is JSON.
         header += &format!(
             r#",{:?}:{{"dtype":"{dtype_name}","shape":{:?},"data_offsets":[{start},{end}]}}"#,
-            spec.name, spec.shape
+            spec.stored, spec.shape
         );
         start = end;
     }
@@ -273,12 +379,14 @@ fn write_tensor<const SIZE: usize>(
     let table: Vec<[u8; SIZE]> = table(spec.fill).into_iter().map(encode).collect();
     let table: &[[u8; SIZE]; TABLE_LEN] = table.first_chunk().expect("a full table");
     if spec.transposed {
-        let [rows, columns] = spec.shape[..] else { panic!("`{}` is no matrix", spec.name) };
-        let mut generated = vec![[0; SIZE]; rows * columns];
+        let [.., rows, columns] = spec.shape[..] else { panic!("`{}` is no matrix", spec.name) };
+        let mut generated = vec![[0; SIZE]; spec.count()];
         draw(rng, table, &mut generated);
-        for row in 0..rows {
-            for column in 0..columns {
-                file.write_all(&generated[column * rows + row])?;
+        for matrix in generated.chunks_exact(rows * columns) {
+            for row in 0..rows {
+                for column in 0..columns {
+                    file.write_all(&matrix[column * rows + row])?;
+                }
             }
         }
         return Ok(());

@@ -467,26 +467,26 @@ fn token_shift(now: &[f64], previous: &[f64], mix: &[f64]) -> Vec<f64> {
 }
 
 /// Shifted and scaled to mean 0 and, up to `eps`, population variance 1.
-fn standardised(x: &[f64], eps: f64) -> impl Iterator<Item = f64> {
+pub(super) fn standardised(x: &[f64], eps: f64) -> impl Iterator<Item = f64> {
     let mean = x.iter().sum::<f64>() / x.len() as f64;
     let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / x.len() as f64;
     x.iter().map(move |x| (x - mean) / (variance + eps).sqrt())
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len(), "vectors of one length");
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn map(x: &[f64], f: impl Fn(f64) -> f64) -> Vec<f64> {
+pub(super) fn map(x: &[f64], f: impl Fn(f64) -> f64) -> Vec<f64> {
     x.iter().map(|x| f(*x)).collect()
 }
 
-fn zip(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+pub(super) fn zip(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     assert_eq!(a.len(), b.len(), "vectors of one length");
     a.iter().zip(b).map(|(a, b)| f(*a, *b)).collect()
 }

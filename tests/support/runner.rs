@@ -9,7 +9,7 @@ use graphc::base::role::OutputRole;
 use graphc::base::span::SourceMap;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::{Checkpoint, Index};
-use graphc::compile::Compiler;
+use graphc::compile::{self, Compiler};
 use graphc::exec::hal::{HalOptions, VulkanExecutor};
 use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -49,6 +49,18 @@ impl Program {
         let graphs = sources::graphs(None).expect("built in");
         let (path, text) = graphs.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("built in");
         Self::parse(&path, text, &sources::shaders(None).expect("built in"))
+    }
+
+    /// A graph that is built in, with other values for some of its settings.
+    ///
+    /// # Panics
+    /// If there is no such graph, or no such setting.
+    pub fn built_in(name: &str, settings: &[(&str, f64)]) -> Self {
+        let compile::Program { sources, graph, kernels } =
+            compile::Program::built_in(name).unwrap_or_else(|error| panic!("{error}"));
+        let settings: Vec<(String, f64)> = settings.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let graph = graph::with_settings(&graph, &settings).unwrap_or_else(|error| panic!("{error}"));
+        Self { sources, graph, kernels }
     }
 
     /// Any texts.

@@ -24,7 +24,7 @@ use crate::exec::hal::encode::buffer_uses;
 use crate::exec::hal::session::Contents;
 use crate::exec::hal::upload::Upload;
 use crate::exec::replay::TransitionAt;
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_row};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
 
@@ -145,7 +145,7 @@ impl<A: Api> Executor for HalExecutor<A> {
             })?;
         }
         for (layout, buffer) in state.buffers.iter().zip(&state_buffers) {
-            let row = layout.init_row();
+            let row = initial_row(layout, weights.checkpoint)?;
             for number in 0..layout.rows {
                 upload.put(buffer, number * layout.row_bytes(), &row, |_| ())?;
             }

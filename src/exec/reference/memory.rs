@@ -1,13 +1,15 @@
 //! The words of a session's buffers.
 //!
 //! Gets sizes, returns blocks of zeros; lends words to be read, or a whole block to be written. What holds then: a
-//! block lent out is put back before anybody looks. Never knows what a word means.
+//! block lent out is put back before anybody looks, and words that are shared are never written. Never knows what a word
+//! means.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::checkpoint::SharedBytes;
 use crate::exec::ExecError;
 use crate::exec::reference::machine::View;
 
@@ -24,7 +26,30 @@ impl BlockId {
 /// Blocks of 32-bit words.
 #[derive(Debug)]
 pub(super) struct Memory {
-    blocks: Vec<Vec<u32>>,
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug)]
+enum Block {
+    Own(Vec<u32>),
+    /// Words of a checkpoint, where they lie.
+    Shared(SharedBytes),
+}
+
+impl Block {
+    fn words(&self) -> &[u32] {
+        match self {
+            Self::Own(words) => words,
+            Self::Shared(bytes) => bytemuck::cast_slice(bytes.as_ref()),
+        }
+    }
+
+    fn own(&mut self) -> &mut Vec<u32> {
+        match self {
+            Self::Own(words) => words,
+            Self::Shared(_) => unreachable!("no plan writes weights (P3)"),
+        }
+    }
 }
 
 impl Memory {
@@ -44,8 +69,15 @@ impl Memory {
         let mut words = Vec::new();
         words.try_reserve_exact(count).map_err(|_| out_of_memory())?;
         words.resize(count, 0);
-        self.blocks.push(words);
+        self.blocks.push(Block::Own(words));
         Ok(BlockId(self.blocks.len() - 1))
+    }
+
+    /// A block of words that are read where they lie; nothing if they do not lie as words do.
+    pub(super) fn share(&mut self, bytes: SharedBytes) -> Option<BlockId> {
+        bytemuck::try_cast_slice::<u8, u32>(bytes.as_ref()).ok()?;
+        self.blocks.push(Block::Shared(bytes));
+        Some(BlockId(self.blocks.len() - 1))
     }
 
     /// Takes back the blocks that were added last, down to a number of them.
@@ -57,41 +89,42 @@ impl Memory {
     pub(super) fn keep(&mut self, kept: impl Fn(BlockId) -> bool) {
         for (index, block) in self.blocks.iter_mut().enumerate() {
             if !kept(BlockId(index)) {
-                *block = Vec::new();
+                *block = Block::Own(Vec::new());
             }
         }
     }
 
     pub(super) fn bytes(&self, block: BlockId) -> &[u8] {
-        self.blocks[block.0].as_bytes()
+        self.blocks[block.0].words().as_bytes()
     }
 
     pub(super) fn bytes_mut(&mut self, block: BlockId) -> &mut [u8] {
-        self.blocks[block.0].as_mut_bytes()
+        self.blocks[block.0].own().as_mut_bytes()
     }
 
     /// Copies words of one block to another, or to others of the same.
     pub(super) fn copy(&mut self, from: (BlockId, Range<usize>), to: (BlockId, usize)) {
         let ((source, range), (target, at)) = (from, to);
         if source == target {
-            return self.blocks[source.0].copy_within(range, at);
+            return self.blocks[source.0].own().copy_within(range, at);
         }
-        let words = std::mem::take(&mut self.blocks[source.0]);
-        self.blocks[target.0][at..at + range.len()].copy_from_slice(&words[range]);
-        self.blocks[source.0] = words;
+        let mut words = std::mem::take(self.blocks[target.0].own());
+        words[at..at + range.len()].copy_from_slice(&self.blocks[source.0].words()[range]);
+        *self.blocks[target.0].own() = words;
     }
 
     /// Lends blocks that dispatches write; the others can be read meanwhile.
     pub(super) fn lend(&mut self, mut written: Vec<BlockId>) -> Lent {
         written.sort_unstable();
         written.dedup();
-        Lent { blocks: written.into_iter().map(|block| (block, std::mem::take(&mut self.blocks[block.0]))).collect() }
+        let take = |block: BlockId| (block, std::mem::take(self.blocks[block.0].own()));
+        Lent { blocks: written.into_iter().map(take).collect() }
     }
 
     /// Takes them back.
     pub(super) fn put_back(&mut self, lent: Lent) {
         for (block, words) in lent.blocks {
-            self.blocks[block.0] = words;
+            *self.blocks[block.0].own() = words;
         }
     }
 }
@@ -129,7 +162,7 @@ impl Bound {
     pub(super) fn view<'a>(&self, memory: &'a Memory, shared: &[(BlockId, &'a [AtomicU32])]) -> View<'a> {
         match shared.binary_search_by_key(&self.block, |(block, _)| *block) {
             Ok(at) => View::Write(&shared[at].1[self.range.clone()]),
-            Err(_) => View::Read(&memory.blocks[self.block.0][self.range.clone()]),
+            Err(_) => View::Read(&memory.blocks[self.block.0].words()[self.range.clone()]),
         }
     }
 }

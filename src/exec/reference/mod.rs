@@ -20,13 +20,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use crate::base::limits::Limits;
+use crate::checkpoint::SharedBytes;
 use crate::exec::reference::level::Workers;
-use crate::exec::reference::memory::Memory;
+use crate::exec::reference::memory::{BlockId, Memory};
 use crate::exec::reference::sanitize::finding::Findings;
 use crate::exec::reference::session::Contents;
 use crate::exec::replay::TransitionAt;
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
-use crate::plan::weights::StateLayout;
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_row};
+use crate::plan::weights::{StateLayout, WeightPiece};
 
 pub use crate::exec::reference::sanitize::finding::{Check, Finding};
 pub use crate::exec::reference::session::ReferenceSession;
@@ -158,6 +159,20 @@ fn processor() -> String {
     format!("{} CPU", std::env::consts::ARCH)
 }
 
+/// For each buffer of weights, the bytes of the only tensor in it, if it can be read where it lies.
+fn shared(weights: &Weights<'_>) -> Vec<Option<SharedBytes>> {
+    let Weights { layout, checkpoint } = weights;
+    let mut inside: Vec<Vec<&WeightPiece>> = vec![Vec::new(); layout.buffers.len()];
+    layout.pieces.iter().for_each(|piece| inside[piece.buffer as usize].push(piece));
+    let shared = layout.buffers.iter().zip(inside).map(|(buffer, pieces)| match pieces.as_slice() {
+        [piece] if piece.offset_bytes == 0 && piece.transpose.is_none() => {
+            checkpoint.shared(&piece.tensor).filter(|bytes| bytes.as_ref().len() as u64 == buffer.size_bytes)
+        }
+        _ => None,
+    });
+    shared.collect()
+}
+
 impl Executor for ReferenceExecutor {
     type Session = ReferenceSession;
 
@@ -165,7 +180,7 @@ impl Executor for ReferenceExecutor {
         &self.device
     }
 
-    /// Weights are copied once: the mapped file and this are all the memory that they take.
+    /// Weights that fill a buffer are read where they lie in the file; others are copied, once.
     fn open(
         &self,
         weights: &Weights<'_>,
@@ -176,20 +191,28 @@ impl Executor for ReferenceExecutor {
         check_state(state)?;
         check_sizes(weights.layout, state, &self.device.limits)?;
         let mut memory = Memory::new();
-        let weight_blocks = weights.layout.buffers.iter().map(|buffer| memory.add(&buffer.label, buffer.size_bytes));
-        let weight_blocks = weight_blocks.collect::<Result<Vec<_>, _>>()?;
+        let shared = shared(weights);
+        let weight_blocks = weights.layout.buffers.iter().zip(&shared).map(|(buffer, bytes)| {
+            let block = bytes.clone().and_then(|bytes| memory.share(bytes));
+            Ok((block.map_or_else(|| memory.add(&buffer.label, buffer.size_bytes), Ok)?, block.is_some()))
+        });
+        let weight_blocks = weight_blocks.collect::<Result<Vec<_>, ExecError>>()?;
         let total_bytes = weights.layout.pieces.iter().map(|piece| piece.dtype.size_bytes() * piece.count).sum();
         let mut done_bytes = 0;
         for (piece, bytes) in weights.pieces() {
-            let to = &mut memory.bytes_mut(weight_blocks[piece.buffer as usize])[piece.offset_bytes as usize..];
-            to[..bytes.len()].copy_from_slice(&bytes);
+            let (block, is_shared) = weight_blocks[piece.buffer as usize];
+            if !is_shared {
+                let to = &mut memory.bytes_mut(block)[piece.offset_bytes as usize..];
+                to[..bytes.len()].copy_from_slice(&bytes);
+            }
             done_bytes += bytes.len() as u64;
             progress(done_bytes, total_bytes);
         }
+        let weight_blocks: Vec<BlockId> = weight_blocks.into_iter().map(|(block, _)| block).collect();
         let state_blocks = state.buffers.iter().map(|buffer| memory.add(&buffer.label, buffer.size_bytes()));
         let state_blocks = state_blocks.collect::<Result<Vec<_>, _>>()?;
         for (layout, block) in state.buffers.iter().zip(&state_blocks) {
-            let row = layout.init_row();
+            let row = initial_row(layout, weights.checkpoint)?;
             memory.bytes_mut(*block).chunks_exact_mut(row.len()).for_each(|to| to.copy_from_slice(&row));
         }
         let contents = Contents {

@@ -239,7 +239,11 @@ pub(crate) enum Gather {
 pub(crate) enum Length {
     Fixed(u32),
     /// As many elements of `stride` bytes as follow `offset` in what is bound.
-    Bound { binding: u32, offset: u32, stride: u32 },
+    Bound {
+        binding: u32,
+        offset: u32,
+        stride: u32,
+    },
 }
 
 /// What an instruction does. Its operands follow each other in [`Program::operands`] from [`Instr::operands`] on, in the
@@ -259,54 +263,118 @@ pub(crate) enum Op {
     /// `n` variables, `n` words: in active lanes.
     Move,
     /// One result, an index, and a base if `has_base`: base + min(index, length - 1) * stride.
-    Index { length: Length, stride: u32, space: Option<Space>, has_base: bool },
+    Index {
+        length: Length,
+        stride: u32,
+        space: Option<Space>,
+        has_base: bool,
+    },
     /// One result: an array's length.
-    ArrayLength { length: Length },
+    ArrayLength {
+        length: Length,
+    },
     /// `n` results, a place counted in registers, the first register of a variable of `size` registers: those from place
     /// plus `offset` on.
-    LoadVariable { offset: u32, size: u32 },
+    LoadVariable {
+        offset: u32,
+        size: u32,
+    },
     /// A place counted in registers, the first register of a variable, `n` words: in active lanes.
-    StoreVariable { offset: u32, size: u32 },
+    StoreVariable {
+        offset: u32,
+        size: u32,
+    },
     /// `n` results, an index, `length` times `n` words: those of the index, which is below `length` or clamped.
-    Pick { length: u32 },
+    Pick {
+        length: u32,
+    },
     /// `n` results, an address: the words (or halves) from address plus `offset` on.
-    Load { space: Space, offset: u32, is_half: bool, is_atomic: bool },
+    Load {
+        space: Space,
+        offset: u32,
+        is_half: bool,
+        is_atomic: bool,
+    },
     /// An address, `n` words: in active lanes. `is_float` is for whoever watches.
-    Store { space: Space, offset: u32, is_half: bool, is_atomic: bool, is_float: bool },
+    Store {
+        space: Space,
+        offset: u32,
+        is_half: bool,
+        is_atomic: bool,
+        is_float: bool,
+    },
     /// One or two results, an address, a word, and another to compare with.
-    Atomic { fun: Atomic, space: Space, offset: u32 },
+    Atomic {
+        fun: Atomic,
+        space: Space,
+        offset: u32,
+    },
     /// `n` results, `n` words.
-    Subgroup { combine: Combine, scan: Scan },
+    Subgroup {
+        combine: Combine,
+        scan: Scan,
+    },
     /// `n` results, `n` words, and a lane number unless `First` or `QuadSwap`.
     Gather(Gather),
     /// Four results, a truth value.
     Ballot,
     /// Orders accesses of the workgroup to these spaces.
-    Barrier { storage: bool, workgroup: bool },
+    Barrier {
+        storage: bool,
+        workgroup: bool,
+    },
 
     /// Goes on at `to` unless the truth value, which is the same for all, is true.
-    JumpUnless { to: u32 },
-    Jump { to: u32 },
+    JumpUnless {
+        to: u32,
+    },
+    Jump {
+        to: u32,
+    },
     /// Only lanes where the truth value is true stay active; the others wait in `frame`. Goes to `to` if none stays.
-    If { frame: u32, to: u32 },
+    If {
+        frame: u32,
+        to: u32,
+    },
     /// Those that waited are active, the others wait. Goes to `to` if none waited.
-    Else { frame: u32, to: u32 },
+    Else {
+        frame: u32,
+        to: u32,
+    },
     /// Those that waited are active too.
-    EndIf { frame: u32 },
+    EndIf {
+        frame: u32,
+    },
     /// Goes to `to` if no lane is active.
-    SkipIfNone { to: u32 },
+    SkipIfNone {
+        to: u32,
+    },
     /// Remembers the active lanes. Lanes may leave until the `Merge` of this frame.
-    Fork { frame: u32 },
+    Fork {
+        frame: u32,
+    },
     /// Those of the fork are active again, but for those that have left through `continued` or `returned`.
-    Merge { frame: u32, continued: Option<u32>, returned: Option<u32> },
+    Merge {
+        frame: u32,
+        continued: Option<u32>,
+        returned: Option<u32>,
+    },
     /// Lanes that have continued are active again. Goes to `to` if there is none.
-    Continuing { frame: u32, to: u32 },
+    Continuing {
+        frame: u32,
+        to: u32,
+    },
     /// Lanes where the truth value is true leave.
     LeaveIf,
     /// Goes to `to`, an instruction before, if any lane is active.
-    Repeat { to: u32 },
+    Repeat {
+        to: u32,
+    },
     /// All active lanes leave, and are counted in the second half of `frame` if given. Goes to `to`.
-    Leave { frame: Option<u32>, to: u32 },
+    Leave {
+        frame: Option<u32>,
+        to: u32,
+    },
     /// Nothing.
     Nop,
 }

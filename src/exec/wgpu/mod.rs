@@ -18,7 +18,7 @@ use ::wgpu::{Adapter, AdapterInfo, Backends, DeviceType, Features, InstanceDescr
 
 use crate::base::limits::Limits;
 use crate::exec::wgpu::gpu::{Gpu, Upload};
-use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state};
+use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_sizes, check_state, initial_row};
 use crate::plan::weights::StateLayout;
 
 pub use crate::exec::wgpu::session::WgpuSession;
@@ -106,7 +106,7 @@ impl Executor for WgpuExecutor {
             })?;
         }
         for (layout, buffer) in state.buffers.iter().zip(&state_buffers) {
-            upload.fill(buffer, &layout.init_row(), layout.rows)?;
+            upload.fill(buffer, &initial_row(layout, weights.checkpoint)?, layout.rows)?;
         }
         upload.finish()?;
         let limits = self.info.limits.clone();

@@ -67,8 +67,40 @@ impl Builder<'_> {
             self.names.insert(name.clone(), Some(value));
             self.paths.insert(name, value);
             self.defined.insert(value, state.name.span);
-            let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init };
+            let init_weight = self.init_weight(state, at, shape);
+            let tensor = StateTensor { path, dtype: state.dtype, shape: shape.clone(), init: state.init, init_weight };
             self.model.state.push(tensor);
+        }
+        self.check_surplus(state, count);
+    }
+
+    /// The weight that is state number `at` before the first token, if the checkpoint has it.
+    fn init_weight(&mut self, state: &State, at: u64, shape: &[u64]) -> Option<StateWeight> {
+        let InitWeight { pattern, transposed } = state.init_weight.as_ref()?;
+        let tensor = pattern.text.replacen("{}", &at.to_string(), 1);
+        let info = self.index.get(&tensor)?;
+        let mut expected = shape[1..].to_vec();
+        if let ([.., rows, columns], true) = (expected.as_mut_slice(), transposed) {
+            std::mem::swap(rows, columns);
+        }
+        if info.dtype.is_err() || with_rank(&info.shape, expected.len()).as_ref() != Some(&expected) {
+            let found = info.dtype.as_ref().map_or_else(Clone::clone, ToString::to_string);
+            let message =
+                format!("weight `{tensor}` is {found}{:?}, expected f32, f16 or bf16 {expected:?}", info.shape);
+            self.report(Diagnostic::error(pattern.span, message));
+            return None;
+        }
+        Some(StateWeight { tensor, transposed: *transposed })
+    }
+
+    /// A weight that would be the state of a layer beyond the last is of another model.
+    fn check_surplus(&mut self, state: &State, count: u64) {
+        let Some(InitWeight { pattern, .. }) = &state.init_weight else { return };
+        let Some((before, after)) = pattern.text.split_once("{}") else { return };
+        let number = |name: &str| name.strip_prefix(before)?.strip_suffix(after)?.parse::<u64>().ok();
+        if let Some(name) = self.index.names().find(|name| number(name).is_some_and(|number| number >= count)) {
+            let message = format!("weight `{name}` is a state of no layer: there are {count}");
+            self.report(Diagnostic::error(pattern.span, message));
         }
     }
 

@@ -95,7 +95,7 @@ fn weights(errors: &mut Errors<'_>) {
         };
         let count = piece.count;
         if let Some((rows, columns)) = piece.transpose
-            && rows.checked_mul(columns) != Some(count)
+            && !rows.checked_mul(columns).is_some_and(|matrix| matrix > 0 && count.is_multiple_of(matrix))
         {
             let reason = format!("{name}: expected {count} elements to transpose, found {rows} x {columns}");
             errors.push(Promise::P2, WEIGHTS, reason);

@@ -164,6 +164,7 @@ fn good() -> Plan {
                 rows: 1,
                 row_shape: vec![4, 4],
                 init_bits: 0,
+                init_weight: None,
                 rest: SW,
             }],
         },
@@ -319,7 +320,7 @@ fn p6_values_beside_each_other() {
 
 #[test]
 fn p1_version() {
-    refused!(|plan| plan.version = 7, "P1 at plan: expected version 3, found 7");
+    refused!(|plan| plan.version = 7, "P1 at plan: expected version 4, found 7");
 }
 
 #[test]

@@ -262,7 +262,13 @@ impl Lowering<'_> {
             Literal::F16(value) => value.to_f32().to_bits(),
             Literal::U32(value) => value,
             Literal::I32(value) => value as u32,
-            Literal::Bool(value) => if value { u32::MAX } else { 0 },
+            Literal::Bool(value) => {
+                if value {
+                    u32::MAX
+                } else {
+                    0
+                }
+            }
             other => return self.refuse(format!("the constant {other:?}")),
         };
         Ok(self.constant(word))
@@ -354,7 +360,13 @@ impl Lowering<'_> {
             B::InclusiveOr | B::LogicalOr => O::Or,
             B::ExclusiveOr => O::Xor,
             B::ShiftLeft => O::Shl,
-            B::ShiftRight => if is_signed { O::ShrI } else { O::ShrU },
+            B::ShiftRight => {
+                if is_signed {
+                    O::ShrI
+                } else {
+                    O::ShrU
+                }
+            }
         };
         Ok(self.binary(op, a, b))
     }

@@ -112,8 +112,16 @@ impl<'a> Lowering<'a> {
         arguments: Vec<Node>,
     ) -> Lowered<Vec<Val>> {
         let nodes = vec![None; function.expressions.len()];
-        let mut call =
-            Call { function, info, nodes, arguments, locals: Vec::new(), frame: None, returned: Vec::new(), result: None };
+        let mut call = Call {
+            function,
+            info,
+            nodes,
+            arguments,
+            locals: Vec::new(),
+            frame: None,
+            returned: Vec::new(),
+            result: None,
+        };
         for (_, local) in function.local_variables.iter() {
             let size = self.scalars(Ty::Handle(local.ty))?;
             let first = self.variable(size);
@@ -188,9 +196,11 @@ impl<'a> Lowering<'a> {
             S::Block(block) => self.block(call, block, is_last)?,
             S::If { condition, accept, reject } => {
                 let condition = self.value(call, *condition)?[0];
-                self.branch(condition, |this, taken| {
-                    this.block(call, if taken { accept } else { reject }, is_last)
-                }, !reject.is_empty())?;
+                self.branch(
+                    condition,
+                    |this, taken| this.block(call, if taken { accept } else { reject }, is_last),
+                    !reject.is_empty(),
+                )?;
             }
             S::Switch { selector, cases } => self.switch(call, *selector, cases)?,
             S::Loop { body, continuing, break_if } => self.repeat(call, body, continuing, *break_if)?,

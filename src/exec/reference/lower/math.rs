@@ -359,7 +359,8 @@ impl Lowering<'_> {
         let mut sum: Option<Val> = None;
         for column in 0..size {
             let others = (0..size).filter(|other| *other != column);
-            let minor: Vec<Val> = others.flat_map(|other| matrix[other * size + 1..(other + 1) * size].to_vec()).collect();
+            let minor: Vec<Val> =
+                others.flat_map(|other| matrix[other * size + 1..(other + 1) * size].to_vec()).collect();
             let minor = self.determinant(&minor, size - 1);
             let term = self.binary(Binary::MulF, &[matrix[column * size]], &[minor])[0];
             sum = Some(match sum {

@@ -46,7 +46,10 @@ enum Kind {
     /// Written by one instruction.
     Temp,
     /// One of `size` scalars from `first` on that instructions read and write in active lanes.
-    Variable { first: Val, size: u32 },
+    Variable {
+        first: Val,
+        size: u32,
+    },
 }
 
 /// What cannot be run.

@@ -15,7 +15,10 @@ use crate::exec::reference::watch::Space;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Root {
     /// Registers.
-    Variable { first: Val, size: u32 },
+    Variable {
+        first: Val,
+        size: u32,
+    },
     Memory(Space),
 }
 

@@ -125,11 +125,13 @@ fn multiply_and_add(code: &mut Code) {
             let is_alone = product.iter().all(|value| uses[value.index()] == 1);
             // What it multiplies is still what it was: no variable is written in between.
             let factors = code.sources(&source).to_vec();
-            let reads_variables = factors.iter().any(|value| matches!(code.kinds[value.index()], Kind::Variable { .. }));
+            let reads_variables =
+                factors.iter().any(|value| matches!(code.kinds[value.index()], Kind::Variable { .. }));
             let between = &code.instrs[from + 1..at];
-            let is_straight = between.iter().all(|instr| {
-                !matches!(instr.op, Op::Move | Op::StoreVariable { .. }) || !reads_variables
-            }) && between.iter().all(|instr| !is_control(instr.op));
+            let is_straight = between
+                .iter()
+                .all(|instr| !matches!(instr.op, Op::Move | Op::StoreVariable { .. }) || !reads_variables)
+                && between.iter().all(|instr| !is_control(instr.op));
             if !(is_product && is_alone && is_straight) {
                 continue;
             }

@@ -120,7 +120,8 @@ impl Uniformity {
         }
         let mut found = false;
         for value in varying {
-            let all = if self.is_indexed[value.index()] { group(code, value) } else { value.index()..value.index() + 1 };
+            let all =
+                if self.is_indexed[value.index()] { group(code, value) } else { value.index()..value.index() + 1 };
             for at in all {
                 found |= !std::mem::replace(&mut self.varies[at], true);
             }

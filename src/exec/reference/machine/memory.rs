@@ -252,7 +252,13 @@ fn combined(fun: Atomic, old: u32, word: u32, compare: u32) -> u32 {
         Atomic::MaxI => (old as i32).max(word as i32) as u32,
         Atomic::MaxU => old.max(word),
         Atomic::Exchange => word,
-        Atomic::CompareExchange => if old == compare { word } else { old },
+        Atomic::CompareExchange => {
+            if old == compare {
+                word
+            } else {
+                old
+            }
+        }
     }
 }
 
@@ -285,11 +291,13 @@ fn load_words<S: Words, const N: usize>(
         let stride = addresses[1].wrapping_sub(addresses[0]);
         let mut out = [[0_u32; CHUNK]; N];
         let is_dense = stride as usize == N * 4 && is_even(&addresses, stride);
-        if N == 1 && is_dense
+        if N == 1
+            && is_dense
             && let Some(words) = memory.words::<CHUNK>(addresses[0] as usize / 4 + offset)
         {
             out[0] = words;
-        } else if N == 4 && is_dense
+        } else if N == 4
+            && is_dense
             && let Some(words) = memory.words::<64>(addresses[0] as usize / 4 + offset)
         {
             for lane in 0..CHUNK {

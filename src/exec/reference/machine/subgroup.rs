@@ -35,9 +35,8 @@ impl Machine<'_> {
     #[inline(always)]
     pub(super) fn subgroup(&mut self, n: usize, regs: &[Reg], combine: Combine, scan: Scan) {
         match combine {
-            Combine::AddF => self.combine(n, regs, scan, (-0.0_f32).to_bits(), |a, b| {
-                (f32::from_bits(a) + f32::from_bits(b)).to_bits()
-            }),
+            Combine::AddF => self
+                .combine(n, regs, scan, (-0.0_f32).to_bits(), |a, b| (f32::from_bits(a) + f32::from_bits(b)).to_bits()),
             _ => self.combine_others(n, regs, combine, scan),
         }
     }

@@ -105,7 +105,15 @@ impl Machine<'_> {
             U::Not => self.map1(n, regs, |a| !a),
             U::AbsF => self.map1(n, regs, |a| a & 0x7fff_ffff),
             U::AbsI => self.map1(n, regs, |a| (a as i32).wrapping_abs() as u32),
-            U::SignF => self.floats1(n, regs, |a| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 }),
+            U::SignF => self.floats1(n, regs, |a| {
+                if a > 0.0 {
+                    1.0
+                } else if a < 0.0 {
+                    -1.0
+                } else {
+                    0.0
+                }
+            }),
             U::SignI => self.map1(n, regs, |a| (a as i32).signum() as u32),
             U::Ceil => self.floats1(n, regs, f32::ceil),
             U::Floor => self.floats1(n, regs, f32::floor),

@@ -1,0 +1,15 @@
+// wkv5.wgsl with key channels taken four at a time; N is a multiple of four.
+//
+// state [B, H, N, N] read and written, time_decay, time_first [H, N] read, r, k, v [T, H N] read, offsets [S + 1] read,
+// places [S] read, y [T, H N] written; bytes, formula and dispatch as there.
+#import "shared/wkv5_by_fours.wgsl"
+var<workgroup> decays: array<vec4<f32>, N4>;
+
+fn prepare(h: u32, j: u32) {
+    if j < N4 {
+        decays[j] = exp(-exp(load_time_decay4(h * N4 + j)));
+    }
+    workgroupBarrier();
+}
+fn decay4(t: u32, c: u32, i: u32) -> vec4<f32> { return decays[i]; }
+fn first4(c: u32, i: u32) -> vec4<f32> { return load_time_first4(c); }
