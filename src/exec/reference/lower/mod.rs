@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use naga::proc::Layouter;
 use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Validator};
 use naga::{Handle, Module, Span};
 
@@ -28,6 +27,10 @@ use crate::plan::command::Kernel;
 
 /// Instructions of a program, at most: functions are inlined, so that a short text may ask for many.
 const MAX_INSTRS: usize = 1 << 18;
+
+/// Invocations of a workgroup, and bytes of its memory, at most.
+const MAX_LANES: u64 = 1024;
+const MAX_WORKGROUP_BYTES: u32 = 64 << 10;
 
 /// A scalar that some instruction computes, or that is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,7 +143,6 @@ fn result_count(instr: &Instr) -> usize {
 struct Lowering<'a> {
     module: &'a Module,
     info: &'a ModuleInfo,
-    layouter: Layouter,
     lines: Lines<'a>,
     code: Code,
     constants: HashMap<u32, Val>,
@@ -213,7 +215,7 @@ pub(crate) fn lower(kernel: &Kernel, subgroup_size: u32) -> Result<Program, Exec
     let (module, info) = naga::back::pipeline_constants::process_overrides(&parsed, &info, entry, &constants)
         .map_err(|error| wrong(None, &chain(&error)))?;
     let point = module.entry_points.iter().position(|point| point.name == kernel.entry).unwrap_or(point);
-    let mut lowering = Lowering::new(&module, &info, lines, subgroup_size).map_err(|reason| wrong(None, &reason))?;
+    let mut lowering = Lowering::new(&module, &info, lines, subgroup_size);
     lowering.entry(point).map_err(|refusal| wrong(Some(refusal.line), &refusal.reason))?;
     Ok(lowering.finish())
 }
@@ -249,13 +251,10 @@ impl<'a> Lines<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(module: &'a Module, info: &'a ModuleInfo, lines: Lines<'a>, subgroup_size: u32) -> Result<Self, String> {
-        let mut layouter = Layouter::default();
-        layouter.update(module.to_ctx()).map_err(|error| chain(&error))?;
-        Ok(Self {
+    fn new(module: &'a Module, info: &'a ModuleInfo, lines: Lines<'a>, subgroup_size: u32) -> Self {
+        Self {
             module,
             info,
-            layouter,
             lines,
             code: Code::default(),
             constants: HashMap::new(),
@@ -269,7 +268,7 @@ impl<'a> Lowering<'a> {
             workgroup_bytes: 0,
             span: Span::UNDEFINED,
             caller: 1,
-        })
+        }
     }
 
     fn refuse<T>(&self, reason: impl Into<String>) -> Lowered<T> {
@@ -324,6 +323,10 @@ impl<'a> Lowering<'a> {
         let point_info = self.info.get_entry_point(point);
         let point = &self.module.entry_points[point];
         self.workgroup_size = point.workgroup_size;
+        let lanes: u64 = point.workgroup_size.iter().fold(1, |lanes, count| lanes.saturating_mul(u64::from(*count)));
+        if lanes > MAX_LANES {
+            return self.refuse(format!("a workgroup of {lanes} invocations, at most {MAX_LANES}"));
+        }
         for (handle, variable) in self.module.global_variables.iter() {
             if point_info[handle].is_empty() {
                 continue;
@@ -352,9 +355,11 @@ impl<'a> Lowering<'a> {
                 place::Root::Memory(Space::Binding(binding.binding))
             }
             A::WorkGroup => {
-                let layout = self.layouter[variable.ty];
-                let offset = self.workgroup_bytes.next_multiple_of(16);
-                self.workgroup_bytes = offset + layout.size;
+                let offset = self.workgroup_bytes;
+                self.workgroup_bytes += self.scalars(types::Ty::Handle(variable.ty))? * place::WORD_BYTES;
+                if self.workgroup_bytes > MAX_WORKGROUP_BYTES {
+                    return self.refuse(format!("more than {MAX_WORKGROUP_BYTES} bytes of workgroup memory"));
+                }
                 let place = place::Place {
                     root: place::Root::Memory(Space::Workgroup),
                     offset,

@@ -6,10 +6,13 @@
 
 use naga::TypeInner;
 
-use super::types::{Scalar, Ty};
+use super::types::{Element, Scalar, Ty};
 use super::{Call, Lowered, Lowering, Val};
 use crate::exec::reference::program::{Atomic, Length, Op};
 use crate::exec::reference::watch::Space;
+
+/// What a scalar takes of workgroup memory.
+pub(super) const WORD_BYTES: u32 = 4;
 
 /// What a place is a part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,30 @@ fn runs(scalars: &[(u32, Scalar)]) -> Vec<Run> {
     runs
 }
 
+/// From one element to the next, or of a member, to it. Nobody sees how workgroup memory is laid out: a word for each
+/// scalar, truth values and halves too.
+fn step(element: &Element, root: Root) -> u32 {
+    match root {
+        Root::Variable { .. } => element.scalars,
+        Root::Memory(Space::Workgroup) => element.scalars * WORD_BYTES,
+        Root::Memory(Space::Binding(_)) => element.bytes,
+    }
+}
+
 impl Lowering<'_> {
+    /// Where the scalars of a type lie.
+    fn runs(&self, space: Space, ty: Ty) -> Lowered<Vec<Run>> {
+        let mut scalars = self.in_memory(ty)?;
+        if space == Space::Workgroup {
+            for (at, (offset, scalar)) in (0..).zip(&mut scalars) {
+                *offset = at * WORD_BYTES;
+                // A half is kept as the float that registers hold.
+                *scalar = if *scalar == Scalar::F16 { Scalar::F32 } else { *scalar };
+            }
+        }
+        Ok(runs(&scalars))
+    }
+
     /// The element of a place at a number that is known.
     pub(super) fn member(&mut self, place: Place, number: u32) -> Lowered<Place> {
         let element = self.element(place.ty, Some(number))?;
@@ -67,10 +93,7 @@ impl Lowering<'_> {
             let index = self.constant(number);
             return self.at(place, index);
         }
-        let step = match place.root {
-            Root::Variable { .. } => element.scalars,
-            Root::Memory(_) => element.bytes,
-        };
+        let step = step(&element, place.root);
         let offset = place.offset + if is_struct { step } else { number * step };
         Ok(Place { offset, ty: element.ty, ..place })
     }
@@ -78,9 +101,10 @@ impl Lowering<'_> {
     /// The element of a place at a number that the kernel computes.
     pub(super) fn at(&mut self, place: Place, number: Val) -> Lowered<Place> {
         let element = self.element(place.ty, None)?;
-        let (stride, space) = match place.root {
-            Root::Variable { .. } => (element.scalars, None),
-            Root::Memory(space) => (element.bytes, Some(space)),
+        let stride = step(&element, place.root);
+        let space = match place.root {
+            Root::Variable { .. } => None,
+            Root::Memory(space) => Some(space),
         };
         let length = match (element.length, space) {
             (Some(length), _) => Length::Fixed(length),
@@ -112,7 +136,7 @@ impl Lowering<'_> {
                 let is_atomic = matches!(self.inner(place.ty), TypeInner::Atomic(_));
                 let address = place.index.unwrap_or_else(|| self.constant(0));
                 let mut values = Vec::new();
-                for Run { offset, count, scalar, .. } in runs(&self.in_memory(place.ty)?) {
+                for Run { offset, count, scalar, .. } in self.runs(space, place.ty)? {
                     let results = self.temps(count);
                     let (offset, is_half) = (place.offset + offset, scalar == Scalar::F16);
                     self.emit(Op::Load { space, offset, is_half, is_atomic }, count, &[&results, &[address]]);
@@ -149,7 +173,7 @@ impl Lowering<'_> {
             Root::Memory(space) => {
                 let is_atomic = matches!(self.inner(place.ty), TypeInner::Atomic(_));
                 let address = place.index.unwrap_or_else(|| self.constant(0));
-                for Run { offset, first, count, scalar } in runs(&self.in_memory(place.ty)?) {
+                for Run { offset, first, count, scalar } in self.runs(space, place.ty)? {
                     let (offset, is_half) = (place.offset + offset, scalar == Scalar::F16);
                     let op = Op::Store { space, offset, is_half, is_atomic, is_float: scalar.is_float() };
                     self.emit(op, count, &[&[address], &values[first..first + count]]);

@@ -5,6 +5,7 @@
 
 use super::super::program::{CHUNK, Chunk, Combine, Gather, Reg, Scan};
 use super::Machine;
+use super::values::{greatest, least};
 
 /// Lanes of a subgroup, at most.
 pub(crate) const MAX_SUBGROUP: usize = 128;
@@ -51,10 +52,10 @@ impl Machine<'_> {
             Combine::AddI => self.combine(n, regs, scan, 0, u32::wrapping_add),
             Combine::MulF => self.combine(n, regs, scan, 1.0_f32.to_bits(), float(|a, b| a * b)),
             Combine::MulI => self.combine(n, regs, scan, 1, u32::wrapping_mul),
-            Combine::MinF => self.combine(n, regs, scan, f32::INFINITY.to_bits(), float(f32::min)),
+            Combine::MinF => self.combine(n, regs, scan, f32::INFINITY.to_bits(), float(least)),
             Combine::MinI => self.combine(n, regs, scan, i32::MAX as u32, signed(i32::min)),
             Combine::MinU => self.combine(n, regs, scan, u32::MAX, u32::min),
-            Combine::MaxF => self.combine(n, regs, scan, f32::NEG_INFINITY.to_bits(), float(f32::max)),
+            Combine::MaxF => self.combine(n, regs, scan, f32::NEG_INFINITY.to_bits(), float(greatest)),
             Combine::MaxI => self.combine(n, regs, scan, i32::MIN as u32, signed(i32::max)),
             Combine::MaxU => self.combine(n, regs, scan, 0, u32::max),
             Combine::And => self.combine(n, regs, scan, u32::MAX, |a, b| a & b),

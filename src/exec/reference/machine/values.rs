@@ -135,8 +135,15 @@ impl Machine<'_> {
             U::FirstLeadingU => self.map1(n, regs, first_leading),
             U::FirstLeadingI => self.map1(n, regs, |a| first_leading(a ^ ((a as i32) >> 31) as u32)),
             U::FirstTrailing => self.map1(n, regs, |a| if a == 0 { u32::MAX } else { a.trailing_zeros() }),
-            U::FloatToI => self.map1(n, regs, |a| f(a) as i32 as u32),
-            U::FloatToU => self.map1(n, regs, |a| f(a) as u32),
+            // The largest integer that a float converts to is the largest that is a float: WGSL has it so.
+            U::FloatToI => self.map1(n, regs, |a| {
+                let a = f(a);
+                (if a > 2_147_483_520.0 { 2_147_483_520.0 } else { a }) as i32 as u32
+            }),
+            U::FloatToU => self.map1(n, regs, |a| {
+                let a = f(a);
+                (if a > 4_294_967_040.0 { 4_294_967_040.0 } else { a }) as u32
+            }),
             U::IToFloat => self.map1(n, regs, |a| (a as i32 as f32).to_bits()),
             U::UToFloat => self.map1(n, regs, |a| (a as f32).to_bits()),
             U::BoolToInt => self.map1(n, regs, |a| a & 1),
@@ -211,8 +218,8 @@ impl Machine<'_> {
             B::Shl => self.map2(n, regs, |a, b| a << (b & 31)),
             B::ShrI => self.map2(n, regs, |a, b| ((a as i32) >> (b & 31)) as u32),
             B::ShrU => self.map2(n, regs, |a, b| a >> (b & 31)),
-            B::MinF => self.floats2(n, regs, f32::min),
-            B::MaxF => self.floats2(n, regs, f32::max),
+            B::MinF => self.floats2(n, regs, least),
+            B::MaxF => self.floats2(n, regs, greatest),
             B::MinI => self.map2(n, regs, |a, b| (a as i32).min(b as i32) as u32),
             B::MaxI => self.map2(n, regs, |a, b| (a as i32).max(b as i32) as u32),
             B::MinU => self.map2(n, regs, u32::min),
@@ -439,6 +446,17 @@ impl Machine<'_> {
             }
         }
     }
+}
+
+/// The first of two equal ones, so that it is known which zero is the least; the other where one is no number.
+#[inline(always)]
+pub(super) fn least(a: f32, b: f32) -> f32 {
+    if b < a || a.is_nan() { b } else { a }
+}
+
+#[inline(always)]
+pub(super) fn greatest(a: f32, b: f32) -> f32 {
+    if b > a || a.is_nan() { b } else { a }
 }
 
 /// Offset and count of a field, within a word.
