@@ -13,8 +13,8 @@ use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
 use graphc::exec::{ExecError, Executor, Inputs, Session, Weights};
 use graphc::plan::command::{
-    Binding, Buffer, BufferId, BufferKind, Command, Copy, Dispatch, Kernel, KernelId, Level, LineOrigin, PlanInput,
-    PlanOutput, Slice, Transition,
+    Binding, Buffer, BufferId, BufferKind, Command, Copy, Dispatch, Kernel, KernelId, Level, PlanInput, PlanOutput,
+    Slice, Transition,
 };
 use graphc::plan::usage::Usage;
 use graphc::plan::weights::{StateBuffer, StateLayout, WeightBuffer, WeightLayout, WeightPiece};
@@ -124,7 +124,7 @@ fn kernels() -> Arena<Kernel> {
         runtime_checks: workgroup_bytes == 0,
         zero_workgroup_memory: false,
         needs_subgroups: false,
-        origins: vec![LineOrigin { line: 1, file: format!("{label}.wgsl"), file_line: 1 }],
+        origins: Vec::new(),
     };
     let mut kernels = Arena::new();
     kernels.push(kernel("double", DOUBLE, &[("x", true, false), ("y", false, true)], 0));
