@@ -122,7 +122,11 @@ impl<'a> Lowering<'a> {
             returned: Vec::new(),
             result: None,
         };
-        for (_, local) in function.local_variables.iter() {
+        for (handle, local) in function.local_variables.iter() {
+            let span = function.local_variables.get_span(handle);
+            if span.is_defined() {
+                self.span = span;
+            }
             let size = self.scalars(Ty::Handle(local.ty))?;
             let first = self.variable(size);
             call.locals.push(first);
