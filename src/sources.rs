@@ -80,7 +80,7 @@ const PARTS: &str = "parts";
 /// If the folder or a file in it cannot be read.
 pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
     let mut graphs = texts(folder, &GRAPHS, &["ron"])?;
-    graphs.retain(|(path, _)| !path.split_once('/').is_some_and(|(first, _)| first == PARTS));
+    graphs.retain(|(path, _)| path.split_once('/').is_none_or(|(first, _)| first != PARTS));
     Ok(graphs)
 }
 

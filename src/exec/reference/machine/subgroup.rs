@@ -139,7 +139,7 @@ impl Machine<'_> {
             for (first, end) in self.subgroups() {
                 let mut words = [0_u32; MAX_SUBGROUP];
                 let leader = (first..end).find(|lane| self.is_active(*lane)).unwrap_or(first) - first;
-                for lane in 0..end - first {
+                for (lane, word) in words[..end - first].iter_mut().enumerate() {
                     let number = match (gather, number) {
                         (Gather::First | Gather::QuadSwap(_), _) | (_, None) => 0,
                         (_, Some(number)) => self.lane_word(number, first + lane) as usize,
@@ -154,7 +154,7 @@ impl Machine<'_> {
                         Gather::QuadSwap(bits) => lane ^ bits as usize,
                     };
                     if source < end - first {
-                        words[lane] = self.lane_word(from, first + source);
+                        *word = self.lane_word(from, first + source);
                     }
                 }
                 (first..end).for_each(|lane| self.put(to, lane, words[lane - first]));

@@ -380,8 +380,7 @@ impl Machine<'_> {
         let (place, variable) = (regs[n], regs[n + 1]);
         let step = self.step(variable);
         let last = size as usize - 1;
-        for k in 0..n {
-            let to = regs[k];
+        for (k, to) in regs[..n].iter().copied().enumerate() {
             let scalar = |place: u32| (place as usize + offset as usize + k).min(last) * step;
             if !place.is_varying() {
                 let from = scalar(self.registers[place.at(0)].0[0]);
