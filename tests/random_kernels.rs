@@ -19,7 +19,8 @@ use program::{Program, Random};
 use support::skip;
 
 /// Drivers that give the same integers. SwiftShader is none of them: it keeps to every single rule, but of a whole
-/// kernel it sometimes takes another element of a vector, or another branch, than the statements say (seeds 6, 31 and 34).
+/// kernel it sometimes takes another element of a vector, or another branch, than the statements say (seeds 6, 31 and
+/// 34).
 const EXACT_DEVICES: [&str; 1] = ["llvmpipe"];
 
 const LANES: usize = 80;

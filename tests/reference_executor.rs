@@ -1,8 +1,8 @@
 //! The reference executor as a session: what it computes, keeps and refuses.
 //!
-//! Gets a plan written by hand, whose results are known to the last bit. What then holds: they are the same whatever the
-//! number of threads, the size of subgroups and the order of plans, and errors leave the session as it was. Needs no
-//! device.
+//! Gets a plan written by hand, whose results are known to the last bit. What then holds: they are the same whatever
+//! the number of threads, the size of subgroups and the order of plans, and errors leave the session as it was. Needs
+//! no device.
 
 mod hal_plan;
 mod support;

@@ -120,8 +120,8 @@ pub(super) struct RunArgs {
     /// Check every command against tracked usage, and turn on Vulkan's validation layers where installed
     #[arg(long)]
     validate: bool,
-    /// Look at every access of every invocation, and say what is wrong with it (reference): indices out of bounds, reads
-    /// of what nothing wrote, races, missing transitions; with `=nan` the first NaN or infinity, too
+    /// Look at every access of every invocation, and say what is wrong with it (reference): indices out of bounds,
+    /// reads of what nothing wrote, races, missing transitions; with `=nan` the first NaN or infinity, too
     #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, require_equals = true,
           default_missing_value = "accesses")]
     sanitize: Option<SanitizeChoice>,

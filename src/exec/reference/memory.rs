@@ -1,8 +1,8 @@
 //! The words of a session's buffers.
 //!
 //! Gets sizes, returns blocks of zeros; lends words to be read, or a whole block to be written. What holds then: a
-//! block lent out is put back before anybody looks, and words that are shared are never written. Never knows what a word
-//! means.
+//! block lent out is put back before anybody looks, and words that are shared are never written. Never knows what a
+//! word means.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;

@@ -4,10 +4,10 @@
 //! instructions that exist, operands to registers that exist, and every access to memory lies in its variable once its
 //! indices are clamped. Never mentions naga.
 //!
-//! A register holds a 32-bit word for each invocation of a workgroup, in chunks of [`CHUNK`] lanes, or a single chunk of
-//! equal words where the value is the same for all of them. Floats and integers are their bits, halves the float of the
-//! same value, `true` is all ones, `false` zero. Vectors, matrices, structs and arrays are registers side by side in
-//! operand lists, not in memory.
+//! A register holds a 32-bit word for each invocation of a workgroup, in chunks of [`CHUNK`] lanes, or a single chunk
+//! of equal words where the value is the same for all of them. Floats and integers are their bits, halves the float of
+//! the same value, `true` is all ones, `false` zero. Vectors, matrices, structs and arrays are registers side by side
+//! in operand lists, not in memory.
 
 use super::watch::Space;
 
@@ -246,8 +246,8 @@ pub(crate) enum Length {
     },
 }
 
-/// What an instruction does. Its operands follow each other in [`Program::operands`] from [`Instr::operands`] on, in the
-/// order given here, `n` being [`Instr::count`].
+/// What an instruction does. Its operands follow each other in [`Program::operands`] from [`Instr::operands`] on, in
+/// the order given here, `n` being [`Instr::count`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Op {
     /// `n` results, `n` words.
@@ -273,8 +273,8 @@ pub(crate) enum Op {
     ArrayLength {
         length: Length,
     },
-    /// `n` results, a place counted in registers, the first register of a variable of `size` registers: those from place
-    /// plus `offset` on.
+    /// `n` results, a place counted in registers, the first register of a variable of `size` registers: those from
+    /// place plus `offset` on.
     LoadVariable {
         offset: u32,
         size: u32,

@@ -78,40 +78,51 @@ impl Lowering<'_> {
 
     fn expression(&mut self, call: &mut Call<'_>, handle: Handle<naga::Expression>) -> Lowered<Node> {
         let function = call.function;
-        Ok(Node::Value(match &function.expressions[handle] {
-            E::FunctionArgument(number) => return Ok(call.arguments[*number as usize].clone()),
+        Ok(match &function.expressions[handle] {
+            E::FunctionArgument(number) => call.arguments[*number as usize].clone(),
             E::GlobalVariable(variable) => match self.globals.get(variable) {
-                Some(node) => return Ok(node.clone()),
+                Some(node) => node.clone(),
                 None => return self.refuse("a variable that the entry point does not use"),
             },
             E::LocalVariable(local) => {
                 let ty = Ty::Handle(function.local_variables[*local].ty);
                 let (first, size) = (call.locals[local.index()], self.scalars(ty)?);
-                return Ok(Node::Place(Place { root: Root::Variable { first, size }, offset: 0, index: None, ty }));
+                Node::Place(Place { root: Root::Variable { first, size }, offset: 0, index: None, ty })
             }
             E::Access { base, index } => {
                 let number = self.value(call, *index)?[0];
                 match self.node(call, *base)? {
-                    Node::Place(place) => return Ok(Node::Place(self.at(place, number)?)),
+                    Node::Place(place) => Node::Place(self.at(place, number)?),
                     Node::Value(values) => {
                         let length = self.parts(&self.type_of(call, *base))?;
-                        self.pick(&values, length, number)
+                        Node::Value(self.pick(&values, length, number))
                     }
                 }
             }
             E::AccessIndex { base, index } => match self.node(call, *base)? {
-                Node::Place(place) => return Ok(Node::Place(self.member(place, *index)?)),
+                Node::Place(place) => Node::Place(self.member(place, *index)?),
                 Node::Value(values) => {
                     let range = self.part(&self.type_of(call, *base), *index)?;
-                    values[range].to_vec()
+                    Node::Value(values[range].to_vec())
                 }
             },
+            E::Compose { .. } | E::Splat { .. } | E::Swizzle { .. } | E::Load { .. } | E::ArrayLength(_) => {
+                Node::Value(self.arranged(call, handle)?)
+            }
+            E::Literal(_) | E::Constant(_) | E::ZeroValue(_) | E::Override(_) => {
+                Node::Value(self.constant_expression(&function.expressions, handle)?)
+            }
+            _ => Node::Value(self.computed(call, handle)?),
+        })
+    }
+
+    /// What is read or put together, and not computed.
+    fn arranged(&mut self, call: &mut Call<'_>, handle: Handle<naga::Expression>) -> Lowered<Vec<Val>> {
+        let function = call.function;
+        Ok(match &function.expressions[handle] {
             E::Load { pointer } => {
                 let place = self.place(call, *pointer)?;
                 self.load(place)?
-            }
-            E::Literal(_) | E::Constant(_) | E::ZeroValue(_) | E::Override(_) => {
-                self.constant_expression(&function.expressions, handle)?
             }
             E::Compose { components, .. } => {
                 let mut values = Vec::new();
@@ -128,6 +139,18 @@ impl Lowering<'_> {
                 let values = self.value(call, *vector)?;
                 pattern[..*size as usize].iter().map(|component| values[*component as usize]).collect()
             }
+            E::ArrayLength(array) => {
+                let place = self.place(call, *array)?;
+                self.array_length(place)?
+            }
+            other => return self.refuse(format!("an expression of kind {}", kind(other))),
+        })
+    }
+
+    /// What is computed from values.
+    fn computed(&mut self, call: &mut Call<'_>, handle: Handle<naga::Expression>) -> Lowered<Vec<Val>> {
+        let function = call.function;
+        Ok(match &function.expressions[handle] {
             E::Unary { op, expr } => {
                 let scalar = self.scalar_of(&self.type_of(call, *expr))?;
                 let values = self.value(call, *expr)?;
@@ -171,16 +194,8 @@ impl Lowering<'_> {
                     None => self.reinterpreted(from, *kind, &self.type_of(call, handle), values)?,
                 }
             }
-            E::ArrayLength(array) => {
-                let place = self.place(call, *array)?;
-                self.array_length(place)?
-            }
-            other => {
-                let name = format!("{other:?}");
-                let name = name.split([' ', '(']).next().unwrap_or_default();
-                return self.refuse(format!("an expression of kind {name}"));
-            }
-        }))
+            other => return self.refuse(format!("an expression of kind {}", kind(other))),
+        })
     }
 
     /// How many parts an index of this type's values chooses among.
@@ -435,4 +450,10 @@ impl Lowering<'_> {
 /// `count` values, the only one repeated.
 pub(super) fn widened(values: &[Val], count: usize) -> Vec<Val> {
     if values.len() == 1 { vec![values[0]; count] } else { values.to_vec() }
+}
+
+/// The name of an expression's kind.
+fn kind(expression: &naga::Expression) -> String {
+    let text = format!("{expression:?}");
+    text.split([' ', '(']).next().unwrap_or_default().to_owned()
 }

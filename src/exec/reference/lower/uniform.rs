@@ -1,9 +1,9 @@
 //! Which values are the same for all lanes of a workgroup.
 //!
-//! Gets instructions over values, returns for each value whether lanes may differ, and for each instruction whether some
-//! lanes may wait while others run it. What holds then: a value that is told to be the same is computed from nothing but
-//! such values, and a variable told so is written by all lanes or none. Never looks at memory's contents: an address
-//! that is the same for all gives all the same word, since the lanes of a workgroup load together.
+//! Gets instructions over values, returns for each value whether lanes may differ, and for each instruction whether
+//! some lanes may wait while others run it. What holds then: a value that is told to be the same is computed from
+//! nothing but such values, and a variable told so is written by all lanes or none. Never looks at memory's contents:
+//! an address that is the same for all gives all the same word, since the lanes of a workgroup load together.
 
 use super::{Code, Kind, Val, result_count};
 use crate::exec::reference::program::{Given, Instr, Op};

@@ -7,10 +7,10 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::program::{Atomic, CHUNK, Chunk, Reg};
-use super::super::watch::{Access, Kind, Space, Watch};
 use super::values::{float_to_half, half_to_float};
 use super::{Machine, View};
+use crate::exec::reference::program::{Atomic, CHUNK, Chunk, Reg};
+use crate::exec::reference::watch::{Access, Kind, Space, Watch};
 
 /// Words to load from.
 trait Words: Copy {
@@ -82,7 +82,8 @@ impl Machine<'_> {
             self.watch_access(n, (regs[n], &[]), (space, offset, is_half, false), (site, kind), watch);
         }
         if is_half {
-            with_words!(self, space, words => load_halves(words, self.registers, (n, regs, offset), (self.first, self.end)));
+            let (at, chunks) = ((n, regs, offset), (self.first, self.end));
+            with_words!(self, space, words => load_halves(words, self.registers, at, chunks));
             return;
         }
         let chunks = (self.first, self.end);

@@ -1,9 +1,9 @@
 //! Runs programs, a workgroup at a time.
 //!
 //! Gets a program and what its bindings are bound to, changes memory. What holds then: all lanes of a workgroup have
-//! done an instruction before any does the next, so one decoded instruction serves all of them; floats are rounded after
-//! every operation and functions computed without the system's library, so that results are the same bits on every
-//! machine. Never leaves a binding or a variable, whatever the indices.
+//! done an instruction before any does the next, so one decoded instruction serves all of them; floats are rounded
+//! after every operation and functions computed without the system's library, so that results are the same bits on
+//! every machine. Never leaves a binding or a variable, whatever the indices.
 
 mod memory;
 mod subgroup;
@@ -206,58 +206,67 @@ impl Machine<'_> {
                         watch.barrier(site, storage, workgroup, self.count_active(), self.lanes as u32);
                     }
                 }
-                Op::JumpUnless { to } => {
-                    if self.registers[regs[0].at(0)].0[0] == 0 {
-                        at = to as usize;
-                    }
-                }
-                Op::Jump { to } => at = to as usize,
-                Op::If { frame, to } => {
-                    if !self.split(frame, regs[0]) {
-                        at = to as usize;
-                    }
-                }
-                Op::Else { frame, to } => {
-                    if !self.swap(frame) {
-                        at = to as usize;
-                    }
-                }
-                Op::EndIf { frame } => self.join(self.mask(frame, 0)),
-                Op::SkipIfNone { to } => {
-                    if self.first == self.end {
-                        at = to as usize;
-                    }
-                }
-                Op::Fork { frame } => self.fork(frame),
-                Op::Merge { frame, continued, returned } => self.merge(frame, continued, returned),
-                Op::Continuing { frame, to } => {
-                    let left = self.mask(frame, 1);
-                    self.join(left);
-                    self.masks[left..left + self.lane_chunks].fill(Chunk::ZERO);
-                    if self.first == self.end {
-                        at = to as usize;
-                    }
-                }
-                Op::LeaveIf => self.leave_if(regs[0]),
-                Op::Repeat { to } => {
-                    if self.first != self.end {
-                        at = to as usize;
-                    }
-                }
-                Op::Leave { frame, to } => {
-                    if let Some(frame) = frame {
-                        let left = self.mask(frame, 1);
-                        for chunk in self.first..self.end {
-                            or(&mut self.masks[left + chunk], self.active[chunk]);
-                        }
-                    }
-                    self.active[self.first..self.end].fill(Chunk::ZERO);
-                    self.end = self.first;
-                    at = to as usize;
-                }
-                Op::Nop => {}
+                _ => at = self.control(instr.op, regs, at),
             }
         }
+    }
+
+    /// What changes which lanes are active, or where the program goes on; returns where that is.
+    #[inline(always)]
+    fn control(&mut self, op: Op, regs: &[Reg], mut at: usize) -> usize {
+        match op {
+            Op::JumpUnless { to } => {
+                if self.registers[regs[0].at(0)].0[0] == 0 {
+                    at = to as usize;
+                }
+            }
+            Op::Jump { to } => at = to as usize,
+            Op::If { frame, to } => {
+                if !self.split(frame, regs[0]) {
+                    at = to as usize;
+                }
+            }
+            Op::Else { frame, to } => {
+                if !self.swap(frame) {
+                    at = to as usize;
+                }
+            }
+            Op::EndIf { frame } => self.join(self.mask(frame, 0)),
+            Op::SkipIfNone { to } => {
+                if self.first == self.end {
+                    at = to as usize;
+                }
+            }
+            Op::Fork { frame } => self.fork(frame),
+            Op::Merge { frame, continued, returned } => self.merge(frame, continued, returned),
+            Op::Continuing { frame, to } => {
+                let left = self.mask(frame, 1);
+                self.join(left);
+                self.masks[left..left + self.lane_chunks].fill(Chunk::ZERO);
+                if self.first == self.end {
+                    at = to as usize;
+                }
+            }
+            Op::LeaveIf => self.leave_if(regs[0]),
+            Op::Repeat { to } => {
+                if self.first != self.end {
+                    at = to as usize;
+                }
+            }
+            Op::Leave { frame, to } => {
+                if let Some(frame) = frame {
+                    let left = self.mask(frame, 1);
+                    for chunk in self.first..self.end {
+                        or(&mut self.masks[left + chunk], self.active[chunk]);
+                    }
+                }
+                self.active[self.first..self.end].fill(Chunk::ZERO);
+                self.end = self.first;
+                at = to as usize;
+            }
+            _ => {}
+        }
+        at
     }
 
     /// Where a frame's mask begins.

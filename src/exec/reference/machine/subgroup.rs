@@ -3,9 +3,9 @@
 //! Gets words of lanes, gives lanes words of others. What holds then: lanes that wait take no part; sums of floats are
 //! made by a tree, as GPUs do. Never looks beyond a subgroup.
 
-use super::super::program::{CHUNK, Chunk, Combine, Gather, Reg, Scan};
 use super::Machine;
 use super::values::{greatest, least};
+use crate::exec::reference::program::{CHUNK, Chunk, Combine, Gather, Reg, Scan};
 
 /// Lanes of a subgroup, at most.
 pub(crate) const MAX_SUBGROUP: usize = 128;

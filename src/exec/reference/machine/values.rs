@@ -3,9 +3,9 @@
 //! Gets an instruction and its registers, writes its results in the chunks that have active lanes. What holds then:
 //! other chunks keep their words, and so do lanes of a variable that wait. Never touches memory.
 
-use super::super::program::{Binary, CHUNK, Chunk, Length, Reg, Ternary, Unary};
-use super::super::watch::{Space, Watch};
 use super::{Machine, View};
+use crate::exec::reference::program::{Binary, CHUNK, Chunk, Length, Reg, Ternary, Unary};
+use crate::exec::reference::watch::{Space, Watch};
 
 type Lanes = [u32; CHUNK];
 
