@@ -215,28 +215,12 @@ impl Machine<'_> {
     #[inline(always)]
     fn control(&mut self, op: Op, regs: &[Reg], mut at: usize) -> usize {
         match op {
-            Op::JumpUnless { to } => {
-                if self.registers[regs[0].at(0)].0[0] == 0 {
-                    at = to as usize;
-                }
-            }
+            Op::JumpUnless { to } => at = if self.registers[regs[0].at(0)].0[0] == 0 { to as usize } else { at },
             Op::Jump { to } => at = to as usize,
-            Op::If { frame, to } => {
-                if !self.split(frame, regs[0]) {
-                    at = to as usize;
-                }
-            }
-            Op::Else { frame, to } => {
-                if !self.swap(frame) {
-                    at = to as usize;
-                }
-            }
+            Op::If { frame, to } => at = if !self.split(frame, regs[0]) { to as usize } else { at },
+            Op::Else { frame, to } => at = if !self.swap(frame) { to as usize } else { at },
             Op::EndIf { frame } => self.join(self.mask(frame, 0)),
-            Op::SkipIfNone { to } => {
-                if self.first == self.end {
-                    at = to as usize;
-                }
-            }
+            Op::SkipIfNone { to } => at = if self.first == self.end { to as usize } else { at },
             Op::Fork { frame } => self.fork(frame),
             Op::Merge { frame, continued, returned } => self.merge(frame, continued, returned),
             Op::Continuing { frame, to } => {
@@ -248,11 +232,7 @@ impl Machine<'_> {
                 }
             }
             Op::LeaveIf => self.leave_if(regs[0]),
-            Op::Repeat { to } => {
-                if self.first != self.end {
-                    at = to as usize;
-                }
-            }
+            Op::Repeat { to } => at = if self.first != self.end { to as usize } else { at },
             Op::Leave { frame, to } => {
                 if let Some(frame) = frame {
                     let left = self.mask(frame, 1);
