@@ -25,16 +25,16 @@ const BUMP: [(&str, &str); 2] = [
     ),
 ];
 
-/// Weights of the small graph, and a tensor of three axes.
+/// Weights of the small graph, and a tensor of four axes.
 fn checkpoint() -> Checkpoint {
-    let bytes = [0; 96];
+    let bytes = [0; 192];
     let view = |shape: &[usize], size: usize| {
         safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &bytes[..size]).expect("sound")
     };
     let tensors = [
         ("table", view(&[6, 4], 96)),
         ("matrix", view(&[6, 4], 96)),
-        ("cube", view(&[2, 3, 4], 96)),
+        ("cube", view(&[2, 2, 3, 4], 192)),
         ("scale.0", view(&[4], 16)),
         ("scale.1", view(&[4], 16)),
     ];
@@ -141,7 +141,7 @@ fn loop_variables_do_not_hide_each_other() {
 }
 
 #[test]
-fn only_matrices_and_vectors_are_transposed() {
+fn only_vectors_matrices_and_lists_of_them_are_transposed() {
     let raw =
         ("(name: \"plain\"), (name: \"raw\", transposed: [\"matrix\"])", "(name: \"raw\", transposed: [\"cube\"])");
     let cube = ("w.matrix", "w.cube");
