@@ -413,9 +413,10 @@ fn one<S: Session>(
     let (logits, outputs) = watch.run(batch, sequence, prompt, rows)?;
     stats.prompt = (prompt.len(), began.elapsed());
     if let Some(path) = &args.logits {
+        let dumped = dump::kept(&[], &args.dump);
         let kept = outputs.tensors.iter().filter(|(name, role, _)| {
-            // What is kept for a dump alone goes there.
-            *role == OutputRole::Kept && args.model.keep.contains(name)
+            // What is kept for a dump alone goes there; a plan has what it was compiled with.
+            *role == OutputRole::Kept && (args.model.keep.contains(name) || !dumped.contains(name))
         });
         let mut tensors = vec![("logits".to_owned(), stack(&logits, batch.options().vocabulary))];
         tensors.extend(kept.map(|(name, _, tensor)| (name.clone(), tensor.clone())));
