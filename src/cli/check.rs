@@ -164,7 +164,7 @@ fn against(
     }
     let limits = Limits::vulkan();
     let index = checkpoint.index();
-    let compiler = Compiler { graph, kernels, sources: map, index, limits: &limits, keep: &[], batch_invariant: false };
+    let compiler = Compiler { graph, kernels, sources: map, index, limits: &limits, keep: &[], batch_invariant: false, fuse: None };
     // One token and several take different kernel variants.
     let mut lints = Vec::new();
     for tokens in [1, 16] {

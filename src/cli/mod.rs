@@ -103,10 +103,20 @@ struct ModelArgs {
     /// sequence's numbers are the same, bit for bit, whatever runs beside it
     #[arg(long)]
     batch_invariant: bool,
+    /// Put ops together by the rewrite rules, and maps into the ops around them, or compile the graph as it is written
+    #[arg(long, value_enum, default_value_t = Fuse::On)]
+    fuse: Fuse,
     /// Give one of the graph's settings, numbers that no checkpoint tells, another value, as in gn_eps=1e-5 (may be
     /// repeated)
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, f64)>,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fuse {
+    #[default]
+    On,
+    Off,
 }
 
 /// `NAME=VALUE`.

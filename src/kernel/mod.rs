@@ -117,7 +117,8 @@ pub struct Variant {
 }
 
 /// Names that a guard may use besides dims and constants, for what the device offers.
-pub const GUARD_FACTS: [&str; 3] = ["subgroups", "subgroup_size", "max_invocations"];
+pub const GUARD_FACTS: [&str; 5] =
+    ["subgroups", "subgroup_size", "max_invocations", "max_storage_buffers", "max_workgroup_bytes"];
 
 /// A kernel's text before storage formats and constants are known.
 #[derive(Clone, Debug, PartialEq)]
