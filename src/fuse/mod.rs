@@ -52,7 +52,7 @@ pub fn fuse(
         applied.rules.push((rule.name.clone(), if rewritten.is_some() { places.len() } else { 0 }));
         model = rewritten.unwrap_or(model);
     }
-    let (mut model, maps) = maps::merge(model, sources, request);
+    let (mut model, maps) = maps::merge(model, lib, sources, request);
     applied.maps = maps;
     model.joins = joins(&model);
     Ok((model, applied))

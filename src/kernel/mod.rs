@@ -10,6 +10,7 @@ pub mod compose;
 pub mod lines;
 mod load;
 pub mod map;
+pub mod merge;
 pub mod reflect;
 
 use crate::base::dtype::DType;
