@@ -89,7 +89,8 @@ impl Program {
         shaders: &[(String, String)],
     ) -> Result<Self, CompileError> {
         let mut sources = SourceMap::new();
-        let (kernels, mut wrong) = kernel::load(&mut sources, shaders);
+        let (mut kernels, mut wrong) = kernel::load(&mut sources, shaders);
+        distrust_foreign(&mut kernels, shaders);
         let source = sources.add(path, graph);
         for (path, text) in parts {
             sources.add(path.as_str(), text.as_str());
@@ -110,6 +111,24 @@ impl Program {
         let Self { sources, graph, kernels, rules } = self;
         Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false, fuse: rules.as_ref() }
     }
+}
+
+/// Has kernels run with all checks that differ in any text from those built in, whatever their manifests say: the
+/// built-in ones were looked at, with every index that they compute.
+pub fn distrust_foreign(kernels: &mut KernelLib, shaders: &[(String, String)]) {
+    let built_in = sources::shaders(None).expect("what is built in needs no reading");
+    let foreign: Vec<&str> = shaders
+        .iter()
+        .filter(|(path, text)| !built_in.iter().any(|(other, built_in)| other == path && built_in == text))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    let is_foreign = |path: &str| foreign.contains(&path);
+    // Any kernel may import a shared text.
+    let shared = foreign.iter().any(|path| path.starts_with("shared/"));
+    kernels.distrust(&|kernel| {
+        let texts = kernel.variants.iter().any(|variant| is_foreign(&variant.template.file));
+        !shared && !texts && !is_foreign(&format!("{}.ron", kernel.name))
+    });
 }
 
 /// What a model is compiled from.

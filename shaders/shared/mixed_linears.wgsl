@@ -1,8 +1,10 @@
 // The body of mixed_linears.wgsl; see there.
 override C: u32;
 override O: u32;
+override B: u32;
 override ROWS: u32;
 override THREADS: u32;
+override CHUNKS: u32;
 override END0: u32;
 override END1: u32;
 override END2: u32;
@@ -31,22 +33,25 @@ fn mixing(row: u32) -> u32 {
 
 fn mixed_linears(group: u32) {
     let first = group * ROWS;
-    norm_row();
+    let rows = fetch_rows(first);
     let mu = mixing(first) * C8;
-    let last = load_places(0u) * C8;
-    for (var n = 0u; n < CHUNKS; n++) {
-        let at = thread + n * THREADS;
-        if at < C8 {
-            if group == 0u {
-                store_ln4(at * 2u, x[n][0]);
-                store_ln4(at * 2u + 1u, x[n][1]);
-            }
-            let before = mat2x4<f32>(load_last4((last + at) * 2u), load_last4((last + at) * 2u + 1u));
-            let m = mat2x4<f32>(load_mu4((mu + at) * 2u), load_mu4((mu + at) * 2u + 1u));
-            x[n] = mat2x4<f32>(x[n][0] + (before[0] - x[n][0]) * m[0], x[n][1] + (before[1] - x[n][1]) * m[1]);
-        }
+    let last = min(load_places(0u), B - 1u) * C8;
+#unroll n in CHUNKS
+    let last${n} = (last + eight(${n}u)) * 2u;
+    let before${n} = mat2x4<f32>(load_last4(last${n}), load_last4(last${n} + 1u));
+    let mu${n} = (mu + eight(${n}u)) * 2u;
+    let m${n} = mat2x4<f32>(load_mu4(mu${n}), load_mu4(mu${n} + 1u));
+#end
+    var x = norm_row();
+#unroll n in CHUNKS
+    if group == 0u && has_eight(${n}u) {
+        store_ln4(eight(${n}u) * 2u, x[${n}][0]);
+        store_ln4(eight(${n}u) * 2u + 1u, x[${n}][1]);
     }
-    rows_of(first);
+    let x${n} = x[${n}];
+    x[${n}] = mat2x4<f32>(x${n}[0] + (before${n}[0] - x${n}[0]) * m${n}[0], x${n}[1] + (before${n}[1] - x${n}[1]) * m${n}[1]);
+#end
+    rows_of(rows, x);
     workgroupBarrier();
     if thread < ROWS && first + thread < O {
         store_y(first + thread, take(thread + 2u));

@@ -1,6 +1,7 @@
 // The body of rwkv7_heads.wgsl and rwkv7_heads_first.wgsl; see there. Whoever imports this declares RV; value_low(i),
 // which the value's low-rank input is in fours; and value(v, up, c), the value of channel c. quad_sum(v) is a sum over
 // the four threads of a row.
+override B: u32;
 override H: u32;
 override N: u32;
 override RW: u32;
@@ -38,7 +39,7 @@ fn head(h: u32) {
     let i = thread / 4u;
     let q = thread % 4u;
     let c = h * N + i;
-    let place = load_places(0u);
+    let place = min(load_places(0u), B - 1u);
     let is_padding = load_offsets(0u) == load_offsets(1u);
     let base = ((place * H + h) * N + i) * (N / 4u) + q;
     var row: array<vec4<f32>, FOURS>;

@@ -8,6 +8,7 @@ use crate::base::diag::Severity;
 use crate::base::span::SourceMap;
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Failure, Fuse, ModelArgs, rendered, weights};
+use crate::compile;
 use crate::fuse::{self, Rules, Unknown};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
@@ -30,7 +31,11 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     let (checkpoint, initial) = with_states(args)?;
     let is_demo = args.weights.is_none();
     let mut map = SourceMap::new();
-    let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
+    let shaders = sources::shaders(args.shaders.as_deref())?;
+    let (mut kernels, mut diagnostics) = kernel::load(&mut map, &shaders);
+    if !args.trust_kernels {
+        compile::distrust_foreign(&mut kernels, &shaders);
+    }
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
     let texts = match chosen {
         Some(path) => {

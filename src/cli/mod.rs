@@ -96,6 +96,10 @@ struct ModelArgs {
     /// Read kernels from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
     shaders: Option<PathBuf>,
+    /// Run kernels of `--shaders` that say `unchecked: true` without checks, as those built in: what such a kernel indexes
+    /// is its author's word
+    #[arg(long, requires = "shaders")]
+    trust_kernels: bool,
     /// Make this value an output, by its path as in layer3.wkv (may be repeated)
     #[arg(long, value_name = "VALUE")]
     keep: Vec<String>,

@@ -542,8 +542,8 @@ impl<'a> Lowering<'a> {
             bindings,
             workgroup_size: reflection.workgroup_size,
             workgroup_bytes: reflection.workgroup_bytes,
-            runtime_checks: true,
-            zero_workgroup_memory: true,
+            runtime_checks: !self.model.templates[op.template].unchecked,
+            zero_workgroup_memory: !self.model.templates[op.template].unchecked,
             needs_subgroups: reflection.needs_subgroups,
             origins: self.origins(composed),
         })
