@@ -25,16 +25,6 @@ var<workgroup> head_ka: array<vec4<f32>, N / 4u>;
 
 fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(-x)); }
 
-// A quarter of a row of a second low-rank matrix, which begins at eight `matrix` of `up`, by its input in `low`.
-fn quarter(matrix: u32, rank: u32, row: u32, q: u32, input: u32) -> f32 {
-    var sum = 0.0;
-    for (var n = q; n < rank / 8u; n += 4u) {
-        let w = load_up8(matrix + row * (rank / 8u) + n);
-        sum += dot(w[0], low[input + 2u * n]) + dot(w[1], low[input + 2u * n + 1u]);
-    }
-    return sum;
-}
-
 fn head(h: u32) {
     let i = thread / 4u;
     let q = thread % 4u;
@@ -43,11 +33,33 @@ fn head(h: u32) {
     let is_padding = load_offsets(0u) == load_offsets(1u);
     let base = ((place * H + h) * N + i) * (N / 4u) + q;
     var row: array<vec4<f32>, FOURS>;
-    for (var j = 0u; j < FOURS; j++) {
-        row[j] = load_state4(base + 4u * j);
-    }
+#unroll j in floor_div(N, 16)
+    row[${j}] = load_state4(base + 4u * ${j}u);
+#end
+    // Quarters of this row of the second low-rank matrices, and whatever else comes from memory, are asked for first.
+#unroll n in ceil_div(floor_div(RW, 8), 4)
+    let up_RW${n} = load_up8(c * (RW / 8u) + min(${n}u * 4u + q, RW / 8u - 1u));
+#end
+#unroll n in ceil_div(floor_div(RA, 8), 4)
+    let up_RA${n} = load_up8(C * RW / 8u + c * (RA / 8u) + min(${n}u * 4u + q, RA / 8u - 1u));
+#end
+#unroll n in ceil_div(floor_div(RV, 8), 4)
+    let up_RV${n} = load_up8(C * (RW + RA) / 8u + c * (RV / 8u) + min(${n}u * 4u + q, RV / 8u - 1u));
+#end
+#unroll n in ceil_div(floor_div(RG, 8), 4)
+    let up_RG${n} = load_up8(C * (RW + RA + RV) / 8u + c * (RG / 8u) + min(${n}u * 4u + q, RG / 8u - 1u));
+#end
     let r = load_r(c);
     let k_raw = load_k(c);
+    let v_raw = load_v(c);
+    let w_base = load_w_base(c);
+    let a_base = load_a_base(c);
+    let k_k = load_k_k(c);
+    let k_a = load_k_a(c);
+    let r_k = load_r_k(c);
+    let gn_weight = load_gn_weight(c);
+    let gn_bias = load_gn_bias(c);
+    let ln = load_ln(c);
 
     for (var t = thread; t < RW / 4u; t += THREADS) {
         low[t] = tanh(clamp(load_w_low4(t), vec4(-20.0), vec4(20.0)));
@@ -62,16 +74,44 @@ fn head(h: u32) {
         low[LOW_G + t] = 1.0 / (1.0 + exp(-load_g_low4(t)));
     }
     workgroupBarrier();
-    let w_up = quad_sum(quarter(0u, RW, c, q, 0u));
-    let a_up = quad_sum(quarter(C * RW / 8u, RA, c, q, LOW_A));
-    let v_up = quad_sum(quarter(C * (RW + RA) / 8u, RV, c, q, LOW_V));
-    let g = quad_sum(quarter(C * (RW + RA + RV) / 8u, RG, c, q, LOW_G));
+    var w_part = 0.0;
+#unroll n in ceil_div(floor_div(RW, 8), 4)
+    if ${n}u * 4u + q < RW / 8u {
+        let at = 2u * (${n}u * 4u + q);
+        w_part += dot(up_RW${n}[0], low[at]) + dot(up_RW${n}[1], low[at + 1u]);
+    }
+#end
+    var a_part = 0.0;
+#unroll n in ceil_div(floor_div(RA, 8), 4)
+    if ${n}u * 4u + q < RA / 8u {
+        let at = LOW_A + 2u * (${n}u * 4u + q);
+        a_part += dot(up_RA${n}[0], low[at]) + dot(up_RA${n}[1], low[at + 1u]);
+    }
+#end
+    var v_part = 0.0;
+#unroll n in ceil_div(floor_div(RV, 8), 4)
+    if ${n}u * 4u + q < RV / 8u {
+        let at = LOW_V + 2u * (${n}u * 4u + q);
+        v_part += dot(up_RV${n}[0], low[at]) + dot(up_RV${n}[1], low[at + 1u]);
+    }
+#end
+    var g_part = 0.0;
+#unroll n in ceil_div(floor_div(RG, 8), 4)
+    if ${n}u * 4u + q < RG / 8u {
+        let at = LOW_G + 2u * (${n}u * 4u + q);
+        g_part += dot(up_RG${n}[0], low[at]) + dot(up_RG${n}[1], low[at + 1u]);
+    }
+#end
+    let w_up = quad_sum(w_part);
+    let a_up = quad_sum(a_part);
+    let v_up = quad_sum(v_part);
+    let g = quad_sum(g_part);
 
-    let w = exp(-0.60653066 * sigmoid(load_w_base(c) + w_up));
-    let a = sigmoid(load_a_base(c) + a_up);
-    let v = value(load_v(c), v_up, c);
-    let kk_raw = k_raw * load_k_k(c);
-    let k = k_raw * (1.0 + (a - 1.0) * load_k_a(c));
+    let w = exp(-0.60653066 * sigmoid(w_base + w_up));
+    let a = sigmoid(a_base + a_up);
+    let v = value(v_raw, v_up, c);
+    let kk_raw = k_raw * k_k;
+    let k = k_raw * (1.0 + (a - 1.0) * k_a);
     if q == 0u {
         head_r[i / 4u][i % 4u] = r;
         head_w[i / 4u][i % 4u] = w;
@@ -81,30 +121,30 @@ fn head(h: u32) {
     }
     // Each row counts four times, and a quarter each time.
     put(0u, 0.25 * kk_raw * kk_raw);
-    put(1u, 0.25 * r * k * load_r_k(c));
+    put(1u, 0.25 * r * k * r_k);
     workgroupBarrier();
     let scale = 1.0 / max(sqrt(take(0u)), 1e-12);
     let bonus = take(1u) * v;
 
     var sa4 = vec4<f32>();
-    for (var j = 0u; j < FOURS; j++) {
-        sa4 -= row[j] * (head_kk[4u * j + q] * scale);
-    }
+#unroll j in floor_div(N, 16)
+    sa4 -= row[${j}] * (head_kk[4u * ${j}u + q] * scale);
+#end
     let sa = quad_sum((sa4.x + sa4.y) + (sa4.z + sa4.w));
     var y4 = vec4<f32>();
-    for (var j = 0u; j < FOURS; j++) {
-        let at = 4u * j + q;
-        row[j] = row[j] * head_w[at] + sa * (head_kk[at] * scale * head_ka[at]) + v * head_k[at];
-        y4 += row[j] * head_r[at];
-    }
+#unroll j in floor_div(N, 16)
+    let at${j} = 4u * ${j}u + q;
+    row[${j}] = row[${j}] * head_w[at${j}] + sa * (head_kk[at${j}] * scale * head_ka[at${j}]) + v * head_k[at${j}];
+    y4 += row[${j}] * head_r[at${j}];
+#end
     let y = quad_sum((y4.x + y4.y) + (y4.z + y4.w));
     // Padding belongs to no sequence and changes none.
     if !is_padding {
-        for (var j = 0u; j < FOURS; j++) {
-            store_state4(base + 4u * j, row[j]);
-        }
+#unroll j in floor_div(N, 16)
+        store_state4(base + 4u * ${j}u, row[${j}]);
+#end
         if q == 0u {
-            store_last(place * C + c, load_ln(c));
+            store_last(place * C + c, ln);
         }
     }
 
@@ -113,7 +153,7 @@ fn head(h: u32) {
     let mean = take(2u) / f32(N);
     put(3u, 0.25 * (y - mean) * (y - mean));
     workgroupBarrier();
-    let gn = (y - mean) / sqrt(take(3u) / f32(N) + gn_eps) * load_gn_weight(c) + load_gn_bias(c);
+    let gn = (y - mean) / sqrt(take(3u) / f32(N) + gn_eps) * gn_weight + gn_bias;
     if q == 0u {
         store_y(c, (gn + bonus) * g);
     }

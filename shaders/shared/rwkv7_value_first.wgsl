@@ -1,5 +1,5 @@
 // The value of the first layer.
-const RV: u32 = 0u;
+override RV: u32 = 0;
 
 fn value_low(i: u32) -> vec4<f32> {
     return vec4<f32>();

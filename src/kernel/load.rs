@@ -518,12 +518,13 @@ fn check_overrides(template: &Template, consts: &[ConstDef], asked: Span) -> Vec
     diagnostics
 }
 
-/// A value with which a text can be parsed before any is known: small, a multiple of four, not zero.
+/// A value with which a text can be parsed before any is known: small, a multiple of sixteen, not zero, so that whatever
+/// is repeated for a share of it is there.
 fn sample(constant: &Override) -> String {
     match (&constant.default, constant.ty.as_str()) {
         (Some(default), _) => default.clone(),
         (None, "f32") => "1.0".into(),
         (None, "bool") => "true".into(),
-        (None, _) => "4".into(),
+        (None, _) => "16".into(),
     }
 }
