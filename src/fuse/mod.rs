@@ -48,7 +48,7 @@ pub fn fuse(
             false => Vec::new(),
         };
         let rewritten =
-            if places.is_empty() { None } else { apply::apply(&model, rule, &places, lib, request)? };
+            if places.is_empty() { None } else { apply::apply(&model, rule, &places, (lib, sources), request)? };
         applied.rules.push((rule.name.clone(), if rewritten.is_some() { places.len() } else { 0 }));
         model = rewritten.unwrap_or(model);
     }

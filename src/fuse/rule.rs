@@ -89,6 +89,8 @@ pub struct Step {
     pub args: Vec<StepArg>,
     /// Its constants.
     pub consts: Vec<(Name, ConstTerm)>,
+    /// A map's expression as its author wrote it, with the names that `args` have for ports.
+    pub expr: Option<Name>,
     /// Its place in the rule.
     pub span: Span,
 }
@@ -329,11 +331,6 @@ impl Sides<'_> {
             }
             StepSyntax::Map(expr, entries, out) => {
                 let (expr, out) = (reader.name(expr)?, reader.name(out)?);
-                if self.last.is_some() {
-                    let message = "a replacement is made of kernels: maps go into their loads and stores by themselves";
-                    reader.diagnostics.push(Diagnostic::error(expr.span, message));
-                    return None;
-                }
                 let mut operands: Vec<(Name, Name)> = Vec::new();
                 for (name, raw) in reader.entries(&entries, "operand") {
                     operands.push((name, reader.name(raw)?));
@@ -347,7 +344,8 @@ impl Sides<'_> {
                 }
                 let output = Some(Term::One(self.defined(&out)));
                 args.push(StepArg { port: map::RESULT.to_owned(), input: None, output });
-                Some(Step { action: Action::Map(text), args, consts: Vec::new(), span: expr.span })
+                let span = expr.span;
+                Some(Step { action: Action::Map(text), args, consts: Vec::new(), expr: Some(expr), span })
             }
         }
     }
@@ -379,7 +377,7 @@ impl Sides<'_> {
             }
         }
         let args = self.args(reader, kernel, name, &terms)?;
-        Some(Step { action: Action::Kernel(name.text.clone()), args, consts, span: name.span })
+        Some(Step { action: Action::Kernel(name.text.clone()), args, consts, expr: None, span: name.span })
     }
 
     /// What each port is bound to, in the kernel's order: first all that is read, then all that is defined.
