@@ -471,6 +471,7 @@ impl<'a> Lowering<'a> {
             runtime_checks: true,
             zero_workgroup_memory: true,
             needs_subgroups: reflection.needs_subgroups,
+            needs_cooperative_matrix: reflection.needs_cooperative_matrix,
             origins: self.origins(composed),
         })
     }
@@ -594,6 +595,7 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
         max_workgroup_storage_bytes: kernels().map(|kernel| kernel.workgroup_bytes).max().unwrap_or(0),
         subgroups,
         min_subgroup_size: if subgroups { made_for.min_subgroup_size } else { 1 },
+        cooperative_matrix: kernels().any(|kernel| kernel.needs_cooperative_matrix),
     }
 }
 

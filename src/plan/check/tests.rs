@@ -53,6 +53,7 @@ fn kernel(label: &str, bindings: &[(&str, bool, bool)]) -> Kernel {
         runtime_checks: true,
         zero_workgroup_memory: true,
         needs_subgroups: false,
+        needs_cooperative_matrix: false,
         origins: Vec::new(),
     }
 }
