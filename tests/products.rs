@@ -1,0 +1,186 @@
+//! Every text of the product, for sizes around its tiles, against the same product in float64.
+//!
+//! Gets a graph of nothing but that product, the kernel's manifest with one of its variants alone, and random weights in
+//! each storage format. What then holds: whatever the number of tokens, of rows and of inputs, each element is right
+//! within a rounding error of its own row's size; also where a token's inputs are beyond what halves reach, or below. Texts that need
+//! what no device at hand offers are passed over, and said to be.
+
+mod support;
+
+use graphc::base::dtype::DType;
+use graphc::checkpoint::Checkpoint;
+use graphc::exec::Executor;
+use graphc::generate::Rows;
+use graphc::sources;
+use graphc::tensor;
+use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, decoder};
+
+const GRAPH: &str = r#"Graph(
+    name: "product",
+    detect: (has: ["weight"]),
+    dims: {"T": Tokens, "R": Rows, "S": Sequences},
+    inputs: {
+        "tokens": Input(token_ids, ["T"]), "rows": Input(output_rows, ["R"]),
+        "offsets": Input(sequence_offsets, ["S + 1"]), "places": Input(state_rows, ["S"]),
+    },
+    outputs: {"logits": Output(logits)},
+    ops: [
+        Op("embed", {"tokens": "in.tokens", "table": "w.start", "y": "x"}),
+        Op("linear", {"x": "x", "weight": "w.weight", "y": "y"}),
+        Op("gather_rows", {"x": "y", "rows": "in.rows", "y": "logits"}),
+    ],
+)
+"#;
+
+/// A product's size: tokens, inputs, rows of the weight.
+type Size = (usize, usize, usize);
+
+/// On and beside the edges of tiles, with inputs as few as those of low-rank adapters.
+const SIZES: [Size; 9] = [
+    (1, 24, 1000),
+    (15, 8, 65),
+    (16, 40, 63),
+    (17, 192, 192),
+    (63, 200, 17),
+    (64, 256, 64),
+    (65, 72, 1000),
+    (129, 24, 129),
+    (130, 264, 257),
+];
+
+/// An element may be off by this, times the sum of the magnitudes that went into it: a few roundings of f32.
+const LIMIT: f64 = 4e-7;
+
+/// A number from -1 to 1 for every index, with 11 bits, so that every format but bf16 has it.
+fn number(at: usize, salt: u32) -> f32 {
+    let mixed = (at as u32 ^ salt).wrapping_mul(2_654_435_761);
+    ((mixed ^ (mixed >> 15)).wrapping_mul(2_246_822_519) >> 21) as f32 / 1024.0 - 1.0
+}
+
+/// Magnitudes of tokens' inputs: what layer norms give, and what lies far off.
+const MAGNITUDES: [f32; 5] = [3.0, 1.0, 3e6, 2e-7, 0.3];
+
+/// Inputs of a token, which are not of few bits.
+fn input(token: usize, at: usize, inputs: usize) -> f32 {
+    number(token * inputs + at, 77) * MAGNITUDES[token % MAGNITUDES.len()] * 0.7
+}
+
+fn checkpoint((tokens, inputs, rows): Size, dtype: DType) -> Checkpoint {
+    let start: Vec<f32> = (0..tokens * inputs).map(|at| input(at / inputs, at % inputs, inputs)).collect();
+    let weight: Vec<f32> = (0..rows * inputs).map(|at| number(at, 5)).collect();
+    let stored = match dtype {
+        DType::F16 => safetensors::Dtype::F16,
+        DType::Bf16 => safetensors::Dtype::BF16,
+        _ => safetensors::Dtype::F32,
+    };
+    let (start, weight) = (tensor::from_f32(DType::F32, &start), tensor::from_f32(dtype, &weight));
+    let view = |rows, dtype, bytes| safetensors::tensor::TensorView::new(dtype, vec![rows, inputs], bytes).expect("sound");
+    let tensors =
+        [("start", view(tokens, safetensors::Dtype::F32, &start)), ("weight", view(rows, stored, &weight))];
+    let file = safetensors::serialize(tensors, None).expect("sound");
+    Checkpoint::from_static("product", file.leak()).expect("sound")
+}
+
+/// What a text may be given, apart from what only speed asks for.
+struct Text {
+    source: String,
+    /// Its part of the manifest, with a guard that always holds.
+    variant: String,
+    by_eights: bool,
+    by_subgroups: bool,
+    by_matrices: bool,
+}
+
+/// The texts of the manifest, in its order; the last has no guard.
+fn texts(manifest: &str) -> Vec<Text> {
+    let mut texts = Vec::new();
+    for part in manifest.split("Variant(").skip(1) {
+        let guard = part.split("when: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a guard");
+        let source = part.split("source: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a source");
+        let end = part.find("\n        )").expect("one variant a few lines");
+        texts.push(Text {
+            source: source.to_owned(),
+            variant: format!("Variant({}\n        ),", part[..end].replace(guard, "T > 0")),
+            by_eights: guard.contains("I % 8 == 0"),
+            by_subgroups: guard.contains("&& subgroups"),
+            by_matrices: guard.contains("cooperative_matrix"),
+        });
+    }
+    let variant = String::new();
+    let source = "linear.wgsl".to_owned();
+    texts.push(Text { source, variant, by_eights: false, by_subgroups: false, by_matrices: false });
+    texts
+}
+
+/// The program in which the product has this text alone.
+fn program(shaders: &[(String, String)], text: &Text) -> Program {
+    let mut shaders = shaders.to_vec();
+    let (_, manifest) = shaders.iter_mut().find(|(path, _)| path == "linear.ron").expect("built in");
+    let before = manifest.split("variants: [").next().expect("the manifest");
+    *manifest = format!("{before}variants: [{}],\n)\n", text.variant);
+    Program::parse("product.ron", GRAPH.to_owned(), &shaders)
+}
+
+fn check(executor: &AnyExecutor, program: &Program, size: Size, dtype: DType, what: &str) {
+    let (tokens, inputs, rows) = size;
+    let checkpoint = checkpoint(size, dtype);
+    let limits = executor.device().limits.clone();
+    let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+    let ids: Vec<u32> = (0..tokens as u32).collect();
+    let (logits, _) = decoder(executor, compiler, &checkpoint, &[tokens as u32])
+        .run(&ids, Rows::All)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let weight: Vec<f32> = (0..rows * inputs).map(|at| number(at, 5)).collect();
+    let weight = tensor::to_f32(dtype, &tensor::from_f32(dtype, &weight));
+    for (token, found) in logits.iter().enumerate() {
+        assert_eq!(found.len(), rows);
+        for (row, found) in found.iter().enumerate() {
+            let products = (0..inputs)
+                .map(|at| f64::from(input(token, at, inputs)) * f64::from(weight[row * inputs + at]));
+            let (sum, size) = products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()));
+            let off = (f64::from(*found) - sum).abs();
+            assert!(off <= LIMIT * size, "{what}, {dtype}, {size:?}, token {token}, row {row}: {found}, {sum}");
+        }
+    }
+}
+
+#[test]
+fn every_text_is_right_at_every_size() {
+    let shaders = sources::shaders(None).expect("built in");
+    let (_, manifest) = shaders.iter().find(|(path, _)| path == "linear.ron").expect("built in");
+    let texts = texts(manifest);
+    assert!(texts.len() > 4, "the manifest was read");
+    let mut executors: Vec<(String, AnyExecutor)> = Vec::new();
+    // The first device of any kind too: where it is a GPU, it may have what software drivers lack.
+    for device in DEVICES.into_iter().chain([""]) {
+        for kind in KINDS {
+            let Some(executor) = AnyExecutor::find(kind, device) else { continue };
+            let name = format!("{kind:?} on {}", executor.device().name);
+            if executors.iter().all(|(known, _)| *known != name) {
+                executors.push((name, executor));
+            }
+        }
+    }
+    executors.extend(AnyExecutor::find(Kind::Reference, "").map(|executor| ("the reference".to_owned(), executor)));
+    for text in &texts {
+        let program = program(&shaders, text);
+        let mut ran = 0;
+        for (name, executor) in &executors {
+            let limits = &executor.device().limits;
+            if text.by_subgroups && !limits.subgroups || text.by_matrices && !limits.cooperative_matrix {
+                continue;
+            }
+            let formats = if text.by_matrices { &[DType::F16][..] } else { &[DType::F16, DType::Bf16, DType::F32][..] };
+            for (nth, size) in SIZES.into_iter().enumerate() {
+                // What takes the inputs one by one also takes any number of them.
+                let size = if text.by_eights { size } else { (size.0, size.1 - 1, size.2) };
+                check(executor, &program, size, formats[nth % formats.len()], &format!("{} {name}", text.source));
+            }
+            ran += 1;
+        }
+        if ran == 0 {
+            assert!(text.by_matrices, "{} runs on no device", text.source);
+            println!("skipped: no device for {}", text.source);
+        }
+    }
+}
