@@ -1,19 +1,22 @@
 //! Every text of the product, for sizes around its tiles, against the same product in float64.
 //!
-//! Gets a graph of nothing but that product, the kernel's manifest with one of its variants alone, and random weights in
-//! each storage format. What then holds: whatever the number of tokens, of rows and of inputs, each element is right
-//! within a rounding error of its own row's size; also where a token's inputs are beyond what halves reach, or below. Texts that need
-//! what no device at hand offers are passed over, and said to be.
+//! Gets a graph of nothing but that product, the kernel's manifest with one of its variants alone, and random weights
+//! in each storage format. What then holds: whatever the number of tokens, of rows and of inputs, each element is right
+//! within a rounding error of its own row's size; also where a token's inputs are beyond what halves reach, or below.
+//! Texts that need what no device at hand offers are passed over, and said to be.
 
 mod support;
 
 use graphc::base::dtype::DType;
+use graphc::base::limits::Limits;
 use graphc::checkpoint::Checkpoint;
+use graphc::compile::Compiler;
 use graphc::exec::Executor;
 use graphc::generate::Rows;
+use graphc::plan::command::Kernel;
 use graphc::sources;
 use graphc::tensor;
-use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, decoder};
+use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, all_rows, compile, decoder};
 
 const GRAPH: &str = r#"Graph(
     name: "product",
@@ -74,9 +77,9 @@ fn checkpoint((tokens, inputs, rows): Size, dtype: DType) -> Checkpoint {
         _ => safetensors::Dtype::F32,
     };
     let (start, weight) = (tensor::from_f32(DType::F32, &start), tensor::from_f32(dtype, &weight));
-    let view = |rows, dtype, bytes| safetensors::tensor::TensorView::new(dtype, vec![rows, inputs], bytes).expect("sound");
-    let tensors =
-        [("start", view(tokens, safetensors::Dtype::F32, &start)), ("weight", view(rows, stored, &weight))];
+    let view =
+        |rows, dtype, bytes| safetensors::tensor::TensorView::new(dtype, vec![rows, inputs], bytes).expect("sound");
+    let tensors = [("start", view(tokens, safetensors::Dtype::F32, &start)), ("weight", view(rows, stored, &weight))];
     let file = safetensors::serialize(tensors, None).expect("sound");
     Checkpoint::from_static("product", file.leak()).expect("sound")
 }
@@ -126,17 +129,18 @@ fn check(executor: &AnyExecutor, program: &Program, size: Size, dtype: DType, wh
     let checkpoint = checkpoint(size, dtype);
     let limits = executor.device().limits.clone();
     let compiler = program.compiler(checkpoint.index(), &limits, &[]);
-    let ids: Vec<u32> = (0..tokens as u32).collect();
+    // Every id is one of the vocabulary, which is the rows of the weight.
+    let ids: Vec<u32> = (0..tokens).map(|at| (at % rows) as u32).collect();
     let (logits, _) = decoder(executor, compiler, &checkpoint, &[tokens as u32])
         .run(&ids, Rows::All)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     let weight: Vec<f32> = (0..rows * inputs).map(|at| number(at, 5)).collect();
     let weight = tensor::to_f32(dtype, &tensor::from_f32(dtype, &weight));
-    for (token, found) in logits.iter().enumerate() {
+    for (token, found) in ids.iter().map(|id| *id as usize).zip(&logits) {
         assert_eq!(found.len(), rows);
         for (row, found) in found.iter().enumerate() {
-            let products = (0..inputs)
-                .map(|at| f64::from(input(token, at, inputs)) * f64::from(weight[row * inputs + at]));
+            let products =
+                (0..inputs).map(|at| f64::from(input(token, at, inputs)) * f64::from(weight[row * inputs + at]));
             let (sum, size) = products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()));
             let off = (f64::from(*found) - sum).abs();
             assert!(off <= LIMIT * size, "{what}, {dtype}, {size:?}, token {token}, row {row}: {found}, {sum}");
@@ -183,4 +187,32 @@ fn every_text_is_right_at_every_size() {
             println!("skipped: no device for {}", text.source);
         }
     }
+}
+
+#[test]
+fn matrices_are_taken_for_halves_where_the_device_has_them() {
+    let program = Program::parse("product.ron", GRAPH.to_owned(), &sources::shaders(None).expect("built in"));
+    let plain = Limits { min_subgroup_size: 32, max_workgroup_storage_bytes: 48 << 10, ..Limits::vulkan() };
+    let offered = Limits { cooperative_matrix: true, ..plain.clone() };
+    let matrices = |(tokens, inputs, rows), dtype, limits, batch_invariant| {
+        let checkpoint = checkpoint((tokens, inputs, rows), dtype);
+        let compiler = Compiler { batch_invariant, ..program.compiler(checkpoint.index(), limits, &[]) };
+        let plan = compile(&compiler, all_rows(tokens as u32));
+        let tiles = |kernel: &&Kernel| kernel.wgsl.contains("coop_mat16x16");
+        let sizes: Vec<[u32; 3]> = plan.kernels.values().filter(tiles).map(|kernel| kernel.workgroup_size).collect();
+        let needs_more = plain.missing_for(&plan.limits).iter().any(|what| what.contains("cooperative_matrix"));
+        assert_eq!(needs_more, !sizes.is_empty(), "the plan says what it needs");
+        sizes
+    };
+    // From few to many tiles of 64 tokens and 128 rows.
+    assert_eq!(matrices((64, 64, 64), DType::F16, &offered, false), [[64, 1, 1]]);
+    assert_eq!(matrices((512, 8, 2048), DType::F16, &offered, false), [[128, 1, 1]]);
+    assert_eq!(matrices((512, 8, 8192), DType::F16, &offered, false), [[256, 1, 1]]);
+    let none: [[u32; 3]; 0] = [];
+    assert_eq!(matrices((64, 64, 64), DType::F16, &plain, false), none);
+    assert_eq!(matrices((64, 64, 64), DType::Bf16, &offered, false), none);
+    assert_eq!(matrices((64, 64, 64), DType::F32, &offered, false), none);
+    assert_eq!(matrices((64, 64, 64), DType::F16, &offered, true), none);
+    assert_eq!(matrices((64, 60, 64), DType::F16, &offered, false), none);
+    assert_eq!(matrices((1, 64, 64), DType::F16, &offered, false), none);
 }

@@ -28,8 +28,8 @@ pub struct Limits {
     pub subgroups: bool,
     /// Lanes of the narrowest subgroup, 1 without subgroups.
     pub min_subgroup_size: u32,
-    /// Whether subgroups, all of which have 32 lanes then, may multiply matrices of 16 x 16 halves and add into matrices
-    /// of floats; halves are a type of kernels then, too.
+    /// Whether subgroups, all of which have 32 lanes then, may multiply matrices of 16 x 16 halves and add into ones of
+    /// floats; halves are a type of kernels then, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cooperative_matrix: bool,
 }

@@ -499,6 +499,10 @@ fn p2_kernels() {
         |plan| plan.kernels[kernel].needs_subgroups = true,
         "P2 at kernels: `k0 embed`: expected no subgroup operations, found that it needs them",
     );
+    refused!(
+        |plan| plan.kernels[kernel].needs_cooperative_matrix = true,
+        "P2 at kernels: `k0 embed`: expected no cooperative matrices, found that it needs them",
+    );
 }
 
 #[test]
