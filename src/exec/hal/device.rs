@@ -701,7 +701,7 @@ mod tests {
     #[test]
     fn subgroups_need_a_device_that_has_them() {
         let wgsl = "@compute @workgroup_size(32) fn main() { let sum = subgroupAdd(1.0); }";
-        parse(wgsl, true).expect("the device has them");
-        parse(wgsl, false).expect_err("the device has none");
+        parse(wgsl, true, false).expect("the device has them");
+        parse(wgsl, false, false).expect_err("the device has none");
     }
 }
