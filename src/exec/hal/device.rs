@@ -677,7 +677,7 @@ mod tests {
 
     #[test]
     fn every_kernel_is_translated_late() {
-        let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false).expect("it parses");
+        let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false, false).expect("it parses");
         assert_eq!(module.overrides.len(), 1, "hal looks at this number");
     }
 
