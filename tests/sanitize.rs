@@ -66,6 +66,7 @@ fn kernel(case: &Case) -> Kernel {
         runtime_checks: true,
         zero_workgroup_memory: case.is_zeroed,
         needs_subgroups: false,
+        needs_cooperative_matrix: false,
         origins: vec![origin(1, ""), origin(BINDINGS.lines().count() as u32 + 1, "case.wgsl")],
     }
 }

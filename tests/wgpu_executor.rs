@@ -112,6 +112,7 @@ fn kernel(label: &str, globals: &str, body: &str, bindings: &[(&str, Access)]) -
         runtime_checks: true,
         zero_workgroup_memory: false,
         needs_subgroups: false,
+        needs_cooperative_matrix: false,
         origins: Vec::new(),
     }
 }

@@ -95,7 +95,8 @@ impl Parts<'_> {
             .map(|input| {
                 let value = &self.values[(*input)?.index()];
                 let is_weight = matches!(value.origin, Origin::Weight { .. } | Origin::Join { .. });
-                Some(PortShape { shape: &value.shape, is_weight, name: &value.path, span: step.span })
+                let (shape, dtype, name) = (&value.shape, value.dtype, &value.path);
+                Some(PortShape { shape, dtype, is_weight, name, span: step.span })
             })
             .collect();
         let bound = Bound::new(kernel, &shapes, &given, step.span).map_err(|mut wrong| wrong.swap_remove(0))?;

@@ -17,7 +17,7 @@ use crate::kernel::compose::{Part, PortBinding, compose, data_name};
 use crate::kernel::reflect::{ReflectedBinding, reflect};
 use crate::kernel::{
     Access, ConstDef, ConstValue, GUARD_FACTS, KernelDef, KernelLib, Line, LineOrigin, Override, OwnBinding, PortDef,
-    PortUse, Template, Variant, unknown_name, unroll, unusable_name, words,
+    PortUse, Template, Variant, format_fact, unknown_name, unroll, unusable_name, words,
 };
 
 /// The file whose functions every map may call.
@@ -396,6 +396,7 @@ fn check(kernel: &KernelDef, span: Span) -> Vec<Diagnostic> {
         dims.contains(&name)
             || kernel.consts.iter().any(|constant| constant.name.text == name)
             || GUARD_FACTS.contains(&name)
+            || format_fact(name).is_some_and(|(port, _)| kernel.ports.iter().any(|known| known.name.text == port))
     };
     let exprs = kernel.variants.iter().flat_map(|variant| variant.dispatch.iter().chain(&variant.when));
     let consts = kernel.consts.iter().filter_map(|constant| match &constant.value {

@@ -132,8 +132,15 @@ pub struct Variant {
 }
 
 /// Names that a guard may use besides dims and constants, for what the device offers.
-pub const GUARD_FACTS: [&str; 5] =
-    ["subgroups", "subgroup_size", "max_invocations", "max_storage_buffers", "max_workgroup_bytes"];
+pub const GUARD_FACTS: [&str; 6] =
+    ["subgroups", "subgroup_size", "max_invocations", "max_storage_buffers", "workgroup_bytes", "cooperative_matrix"];
+
+/// The port and the element type of a guard's name `PORT_is_TYPE`, which is 1 if what is at the port is stored so.
+pub(crate) fn format_fact(name: &str) -> Option<(&str, DType)> {
+    let (port, dtype) = name.rsplit_once("_is_")?;
+    let dtypes = [DType::F32, DType::F16, DType::Bf16, DType::U32];
+    Some((port, dtypes.into_iter().find(|known| known.to_string() == dtype)?))
+}
 
 /// A kernel's text before storage formats and constants are known.
 #[derive(Clone, Debug, PartialEq)]
@@ -230,6 +237,11 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 /// Whether a line has words that need subgroups.
 fn uses_subgroups(line: &str) -> bool {
     words(line).any(|word| word.starts_with("subgroup") || SUBGROUP_WORDS.contains(&word))
+}
+
+/// Whether a line has words that need cooperative matrices.
+fn uses_cooperative_matrices(line: &str) -> bool {
+    words(line).any(|word| word.starts_with("coop") || word == "wgpu_cooperative_matrix")
 }
 
 /// What names begin with that the compiler writes into kernels, in any case.

@@ -8,7 +8,7 @@ use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 use crate::base::diag::Diagnostic;
 use crate::base::span::{SourceId, Span};
 use crate::kernel::compose::Composed;
-use crate::kernel::{Access, Line, bounds, uses_subgroups};
+use crate::kernel::{Access, Line, bounds, uses_cooperative_matrices, uses_subgroups};
 
 /// What naga found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Reflection {
     pub workgroup_bytes: u32,
     /// Whether it uses subgroup operations, or seems to.
     pub needs_subgroups: bool,
+    /// Whether it uses cooperative matrices, or seems to.
+    pub needs_cooperative_matrix: bool,
     /// The bindings of group 0, by number.
     pub bindings: Vec<ReflectedBinding>,
 }
@@ -55,7 +57,7 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
         let labels = error.labels().map(|(span, label)| (span.to_range(), label.to_owned())).collect();
         diagnostic(composed, &text, fallback, error.message(), labels)
     })?;
-    let mut validator = Validator::new(ValidationFlags::all(), capabilities());
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities(&text));
     validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
     validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
     let info = validator.validate(&module).map_err(|error| {
@@ -82,6 +84,7 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
         workgroup_size: entry.workgroup_size,
         workgroup_bytes: 0,
         needs_subgroups: text.lines().any(uses_subgroups),
+        needs_cooperative_matrix: text.lines().any(uses_cooperative_matrices),
         bindings: Vec::new(),
     };
     let uses = info.get_entry_point(0);
@@ -139,9 +142,12 @@ pub fn reflect_text(text: &str) -> Result<Reflection, String> {
     reflect(&Composed { lines }, nowhere).map_err(|diagnostic| diagnostic.message)
 }
 
-/// What kernels may use: WebGPU's own set and subgroups, which is what executors turn on. Halves are unpacked into f32.
-fn capabilities() -> Capabilities {
-    Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+/// What kernels may use: WebGPU's own set, subgroups, and cooperative matrices with the halves that they are made of,
+/// which is what executors turn on. Other kernels unpack halves into f32.
+fn capabilities(text: &str) -> Capabilities {
+    let matrices = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    let plain = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if text.lines().any(uses_cooperative_matrices) { plain | matrices } else { plain }
 }
 
 /// naga's complaint, moved from the composed text to the files it came from.

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
+use crate::base::dtype::DType;
 use crate::base::expr::EvalError;
+use crate::base::limits::Limits;
 use crate::base::raw::Spanned;
 use crate::base::span::Span;
-use crate::kernel::{ConstValue, KernelDef, Variant};
+use crate::kernel::{ConstValue, KernelDef, Variant, format_fact};
 use crate::model::Request;
 use crate::model::weights::with_rank;
 
@@ -18,6 +20,8 @@ use crate::model::weights::with_rank;
 pub struct PortShape<'a> {
     /// The tensor's shape.
     pub shape: &'a [u64],
+    /// How its elements are stored.
+    pub dtype: DType,
     /// Whether it is a weight, whose axes of 1 say nothing.
     pub is_weight: bool,
     /// Its name, for messages.
@@ -31,6 +35,8 @@ pub struct PortShape<'a> {
 pub struct Bound {
     names: BTreeMap<String, i64>,
     numbers: BTreeMap<String, f64>,
+    /// How what is at each port is stored; ports that define a value are absent.
+    formats: BTreeMap<String, DType>,
 }
 
 impl Bound {
@@ -54,6 +60,7 @@ impl Bound {
         let mut later = Vec::new();
         for (port, tensor) in kernel.ports.iter().zip(shapes) {
             let Some(tensor) = tensor else { continue };
+            bound.formats.insert(port.name.text.clone(), tensor.dtype);
             let rank = port.shape.len();
             let shape = match tensor.is_weight {
                 true => with_rank(tensor.shape, rank),
@@ -160,9 +167,7 @@ impl Bound {
             if request.batch_invariant && !variant.batch_invariant {
                 continue;
             }
-            let limits = request.limits;
-            let holds = when.expr.eval(&|name| limits.fact(name).or_else(|| self.names.get(name).copied()));
-            match holds {
+            match when.expr.eval(&|name| self.fact(name, request.limits)) {
                 Ok(0) => {}
                 Ok(_) => return Ok((at, variant)),
                 Err(error) => {
@@ -172,6 +177,14 @@ impl Bound {
             }
         }
         unreachable!("a kernel's last variant has no guard")
+    }
+
+    /// The value of a name of a guard.
+    fn fact(&self, name: &str, limits: &Limits) -> Option<i64> {
+        limits.fact(name).or_else(|| self.names.get(name).copied()).or_else(|| {
+            let (port, dtype) = format_fact(name)?;
+            Some((self.formats.get(port).copied().unwrap_or(DType::F32) == dtype).into())
+        })
     }
 
     /// Workgroups in x, y, z.

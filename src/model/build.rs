@@ -516,7 +516,8 @@ impl<'a> Builder<'a> {
                 let (value, name) = (*input)?;
                 let value = &self.model.values[value];
                 let is_weight = matches!(value.origin, Origin::Weight { .. });
-                Some(PortShape { shape: &value.shape, is_weight, name: &value.path, span: name.span })
+                let (dtype, span) = (value.dtype, name.span);
+                Some(PortShape { shape: &value.shape, dtype, is_weight, name: &value.path, span })
             })
             .collect();
         let bound = match Bound::new(kernel, &shapes, given, span) {

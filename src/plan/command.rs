@@ -102,6 +102,9 @@ pub struct Kernel {
     pub zero_workgroup_memory: bool,
     /// Whether the text uses subgroup operations.
     pub needs_subgroups: bool,
+    /// Whether the text uses cooperative matrices.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_cooperative_matrix: bool,
     /// Where the text comes from: `(line, origin)` for each first line (from 1) of a run of lines of one origin.
     pub origins: Vec<LineOrigin>,
 }

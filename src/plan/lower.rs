@@ -545,6 +545,7 @@ impl<'a> Lowering<'a> {
             runtime_checks: !self.model.templates[op.template].unchecked,
             zero_workgroup_memory: !self.model.templates[op.template].unchecked,
             needs_subgroups: reflection.needs_subgroups,
+            needs_cooperative_matrix: reflection.needs_cooperative_matrix,
             origins: self.origins(composed),
         })
     }
@@ -668,6 +669,7 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
         max_workgroup_storage_bytes: kernels().map(|kernel| kernel.workgroup_bytes).max().unwrap_or(0),
         subgroups,
         min_subgroup_size: if subgroups { made_for.min_subgroup_size } else { 1 },
+        cooperative_matrix: kernels().any(|kernel| kernel.needs_cooperative_matrix),
     }
 }
 

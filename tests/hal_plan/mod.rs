@@ -124,6 +124,7 @@ fn kernels() -> Arena<Kernel> {
         runtime_checks: workgroup_bytes == 0,
         zero_workgroup_memory: false,
         needs_subgroups: false,
+        needs_cooperative_matrix: false,
         origins: Vec::new(),
     };
     let mut kernels = Arena::new();

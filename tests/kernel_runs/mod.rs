@@ -57,6 +57,7 @@ fn kernel(job: &Job) -> Kernel {
         runtime_checks: true,
         zero_workgroup_memory: true,
         needs_subgroups: job.needs_subgroups,
+        needs_cooperative_matrix: false,
         origins: vec![LineOrigin { line: 1, file: FILE.to_owned(), file_line: 1 }],
     }
 }

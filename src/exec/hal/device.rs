@@ -105,6 +105,7 @@ fn describe<A: Api>(adapter: &hal::ExposedAdapter<A>) -> DeviceInfo {
             max_workgroup_storage_bytes: has.max_compute_workgroup_storage_size,
             subgroups,
             min_subgroup_size: if subgroups { info.subgroup_min_size } else { 1 },
+            cooperative_matrix: has_matrices(adapter),
         },
         features: adapter
             .features
@@ -116,6 +117,25 @@ fn describe<A: Api>(adapter: &hal::ExposedAdapter<A>) -> DeviceInfo {
     }
 }
 
+/// What kernels with cooperative matrices need of a device.
+pub(super) const MATRIX_FEATURES: wgt::Features =
+    wgt::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgt::Features::SHADER_F16).union(wgt::Features::SUBGROUP);
+
+/// Whether an adapter has all that [`Limits::cooperative_matrix`] promises.
+fn has_matrices<A: Api>(adapter: &hal::ExposedAdapter<A>) -> bool {
+    let info = &adapter.info;
+    adapter.features.contains(MATRIX_FEATURES)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.capabilities.cooperative_matrix_properties.iter().any(are_promised)
+}
+
+/// Whether these are the matrices that [`Limits::cooperative_matrix`] promises.
+pub(in crate::exec) fn are_promised(matrices: &wgt::CooperativeMatrixProperties) -> bool {
+    use wgt::CooperativeScalarType::{F16, F32};
+    let types = (matrices.ab_type, matrices.cr_type);
+    (matrices.m_size, matrices.n_size, matrices.k_size) == (16, 16, 16) && types == (F16, F32)
+}
+
 /// An open device with everything that must outlive it. Every owner below holds one, so it goes last.
 pub(super) struct Gpu<A: Api> {
     // Dropped from first to last: the queue frees semaphores of the device, the device belongs to the instance.
@@ -125,6 +145,8 @@ pub(super) struct Gpu<A: Api> {
     _instance: A::Instance,
     /// Whether kernels may use subgroup operations.
     pub(super) subgroups: bool,
+    /// Whether kernels may use cooperative matrices.
+    pub(super) matrices: bool,
     /// Nanoseconds of a tick of the device's clock, if it has one.
     pub(super) timestamp_period_ns: Option<f32>,
 }
@@ -135,19 +157,20 @@ impl<A: Api> Gpu<A> {
         let Adapters { mut found, instance } = adapters;
         let (info, adapter) = found.swap_remove(index);
         // Nothing but what kernels and clocks may ask for: every feature more is one more way for a driver to differ.
-        let features = adapter.features & (wgt::Features::SUBGROUP | wgt::Features::TIMESTAMP_QUERY);
+        let (subgroups, matrices) = (info.limits.subgroups, info.limits.cooperative_matrix);
+        let wanted = if matrices { MATRIX_FEATURES } else { wgt::Features::SUBGROUP };
+        let features = adapter.features & (wanted | wgt::Features::TIMESTAMP_QUERY);
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
         let hints = wgt::MemoryHints::MemoryUsage;
         // SAFETY: features and limits are the adapter's own.
         let opened = unsafe { adapter.adapter.open(features, &adapter.capabilities.limits, &hints) };
         let hal::OpenDevice { device, queue } = opened.map_err(|error| failed("opening the device", &error))?;
-        let subgroups = info.limits.subgroups;
         let timestamp_period_ns = features.contains(wgt::Features::TIMESTAMP_QUERY).then(|| {
             // SAFETY: nothing is asked of the caller.
             unsafe { queue.get_timestamp_period() }
         });
         let (_adapter, _instance) = (adapter.adapter, instance);
-        Ok((info, Rc::new(Self { queue, device, _adapter, _instance, subgroups, timestamp_period_ns })))
+        Ok((info, Rc::new(Self { queue, device, _adapter, _instance, subgroups, matrices, timestamp_period_ns })))
     }
 }
 
@@ -432,12 +455,14 @@ fn pipeline_layout<A: Api>(
 const DEFERRED: &str = "\noverride graphc_translate_late: u32 = 0u;\n";
 
 /// A kernel's text as hal wants it, or what is wrong with it.
-fn parse(wgsl: &str, subgroups: bool) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
+fn parse(wgsl: &str, subgroups: bool, matrices: bool) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let source = format!("{wgsl}{DEFERRED}");
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     // Halves are unpacked into 32-bit floats, which every Vulkan device can do.
     let mut capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(naga::valid::Capabilities::SUBGROUP, subgroups);
+    let with_halves = naga::valid::Capabilities::COOPERATIVE_MATRIX | naga::valid::Capabilities::SHADER_FLOAT16;
+    capabilities.set(with_halves, matrices);
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| error.emit_to_string(&source))?;
@@ -447,7 +472,7 @@ fn parse(wgsl: &str, subgroups: bool) -> Result<(naga::Module, naga::valid::Modu
 fn shader_module<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModule<A>, ExecError> {
     let wrong =
         |text: String| ExecError::Device { reason: format!("kernel `{}` does not compile: {text}", kernel.label) };
-    let (module, info) = parse(&kernel.wgsl, gpu.subgroups).map_err(wrong)?;
+    let (module, info) = parse(&kernel.wgsl, gpu.subgroups, gpu.matrices).map_err(wrong)?;
     let runtime_checks =
         if kernel.runtime_checks { wgt::ShaderRuntimeChecks::checked() } else { wgt::ShaderRuntimeChecks::unchecked() };
     let description = hal::ShaderModuleDescriptor { label: Some(&kernel.label), runtime_checks };
@@ -652,7 +677,7 @@ mod tests {
 
     #[test]
     fn every_kernel_is_translated_late() {
-        let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false).expect("it parses");
+        let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false, false).expect("it parses");
         assert_eq!(module.overrides.len(), 1, "hal looks at this number");
     }
 
@@ -676,7 +701,7 @@ mod tests {
     #[test]
     fn subgroups_need_a_device_that_has_them() {
         let wgsl = "@compute @workgroup_size(32) fn main() { let sum = subgroupAdd(1.0); }";
-        parse(wgsl, true).expect("the device has them");
-        parse(wgsl, false).expect_err("the device has none");
+        parse(wgsl, true, false).expect("the device has them");
+        parse(wgsl, false, false).expect_err("the device has none");
     }
 }

@@ -28,7 +28,15 @@ use crate::exec::{DeviceInfo, ExecError, Executor, Progress, Weights, check_size
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
 
+pub(super) use crate::exec::hal::device::are_promised;
 pub use crate::exec::hal::session::HalSession;
+
+/// What wgpu asks for before it opens a device with cooperative matrices.
+pub(super) const fn matrices_allowed() -> wgt::ExperimentalFeatures {
+    // SAFETY: wgpu warns that experimental features may break its promise to validate. Of these one is used, by kernels
+    // of checked plans: their matrices lie in workgroup memory, at offsets that stay within it by their texts alone.
+    unsafe { wgt::ExperimentalFeatures::enabled() }
+}
 
 /// How sessions are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ fn kernel(wgsl: &str) -> Kernel {
         runtime_checks: true,
         zero_workgroup_memory: true,
         needs_subgroups: true,
+        needs_cooperative_matrix: false,
         origins: Vec::new(),
     }
 }

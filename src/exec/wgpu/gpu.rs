@@ -13,8 +13,21 @@ use ::wgpu::{
 };
 
 use crate::exec::ExecError;
+use crate::exec::hal::{are_promised, matrices_allowed};
 use crate::exec::wgpu::clock;
 use crate::plan::weights::{StateLayout, WeightLayout};
+
+/// What kernels with cooperative matrices need of a device.
+const MATRIX_FEATURES: Features =
+    Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16).union(Features::SUBGROUP);
+
+/// Whether an adapter has all that [`Limits::cooperative_matrix`](crate::base::limits::Limits) promises.
+pub(super) fn has_matrices(adapter: &Adapter) -> bool {
+    let info = adapter.get_info();
+    adapter.features().contains(MATRIX_FEATURES)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.cooperative_matrix_properties().iter().any(are_promised)
+}
 
 /// A device, its queue, and the first failure that no call returned.
 #[derive(Debug)]
@@ -36,11 +49,13 @@ enum Fault {
 impl Gpu {
     /// Opens the device with all limits of the adapter and the features that kernels and clocks may need.
     pub(super) fn open(adapter: &Adapter) -> Result<Self, ExecError> {
+        let matrices = has_matrices(adapter);
+        let wanted = if matrices { MATRIX_FEATURES } else { Features::SUBGROUP };
         let descriptor = DeviceDescriptor {
             label: Some("graphc"),
-            required_features: adapter.features() & Features::SUBGROUP.union(clock::FEATURES),
+            required_features: adapter.features() & wanted.union(clock::FEATURES),
             required_limits: adapter.limits(),
-            experimental_features: ExperimentalFeatures::disabled(),
+            experimental_features: if matrices { matrices_allowed() } else { ExperimentalFeatures::disabled() },
             // Buffers are made once and are large: blocks to allocate from would mostly stay empty.
             memory_hints: MemoryHints::MemoryUsage,
             trace: Trace::Off,

@@ -176,14 +176,14 @@ fn device_info(adapter: &Adapter) -> DeviceInfo {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         api: info.backend.to_str().to_owned(),
         kind: kind.to_owned(),
-        limits: limits(&adapter.limits(), adapter.features(), &info),
+        limits: limits(adapter, &info),
         features: adapter.features().iter_names().map(|(name, _)| name.to_owned()).collect(),
         name: info.name,
     }
 }
 
-fn limits(limits: &::wgpu::Limits, features: Features, info: &AdapterInfo) -> Limits {
-    let subgroups = features.contains(Features::SUBGROUP);
+fn limits(adapter: &Adapter, info: &AdapterInfo) -> Limits {
+    let (limits, subgroups) = (adapter.limits(), adapter.features().contains(Features::SUBGROUP));
     Limits {
         max_storage_buffer_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
@@ -203,5 +203,6 @@ fn limits(limits: &::wgpu::Limits, features: Features, info: &AdapterInfo) -> Li
         max_workgroup_storage_bytes: limits.max_compute_workgroup_storage_size,
         subgroups,
         min_subgroup_size: if subgroups { info.subgroup_min_size.max(1) } else { 1 },
+        cooperative_matrix: gpu::has_matrices(adapter),
     }
 }

@@ -53,6 +53,7 @@ fn kernel(label: &str, bindings: &[(&str, bool, bool)]) -> Kernel {
         runtime_checks: true,
         zero_workgroup_memory: true,
         needs_subgroups: false,
+        needs_cooperative_matrix: false,
         origins: Vec::new(),
     }
 }
@@ -497,6 +498,10 @@ fn p2_kernels() {
     refused!(
         |plan| plan.kernels[kernel].needs_subgroups = true,
         "P2 at kernels: `k0 embed`: expected no subgroup operations, found that it needs them",
+    );
+    refused!(
+        |plan| plan.kernels[kernel].needs_cooperative_matrix = true,
+        "P2 at kernels: `k0 embed`: expected no cooperative matrices, found that it needs them",
     );
 }
 
