@@ -38,7 +38,7 @@ impl Gpu {
     pub(super) fn open(adapter: &Adapter) -> Result<Self, ExecError> {
         let descriptor = DeviceDescriptor {
             label: Some("graphc"),
-            required_features: adapter.features() & Features::SUBGROUP.union(clock::FEATURES),
+            required_features: adapter.features() & Features::SUBGROUP.union(clock::FEATURES_IN_PASSES),
             required_limits: adapter.limits(),
             experimental_features: ExperimentalFeatures::disabled(),
             // Buffers are made once and are large: blocks to allocate from would mostly stay empty.
