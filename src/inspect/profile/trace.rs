@@ -89,7 +89,9 @@ fn levels(profile: &Profile, log: &StepLog) -> Vec<Value> {
 fn host(log: &StepLog) -> Vec<Value> {
     let submits = || log.host.iter().filter(|span| span.work == HostWork::Submit);
     let (Some(first), Some(last)) = (submits().next(), submits().take(STEPS).last()) else { return Vec::new() };
-    let joined = first.began + std::time::Duration::from_nanos(first.ns);
+    // An executor that records nothing runs a step while it submits it.
+    let records = log.host.iter().any(|span| span.work == HostWork::Record);
+    let joined = first.began + std::time::Duration::from_nanos(if records { first.ns } else { 0 });
     let us = |span: &HostSpan| match span.began.checked_duration_since(joined) {
         Some(after) => after.as_nanos() as f64 / 1e3,
         None => -(joined.duration_since(span.began).as_nanos() as f64 / 1e3),
