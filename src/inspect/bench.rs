@@ -64,8 +64,8 @@ pub struct Report {
     /// Synchronised decoding, of all sequences together: the host waits for each step's logits, takes the best of each
     /// sequence and submits the next step.
     pub decode_tokens_per_s: f64,
-    /// Decoding of all sequences together with two steps in flight, tokens known beforehand, the host reading nothing in
-    /// between.
+    /// Decoding of all sequences together with two steps in flight, tokens known beforehand, the host reading nothing
+    /// in between.
     pub decode_queued_tokens_per_s: f64,
     /// Recording and submitting, by step of synchronised decoding.
     pub cpu_us_per_step: f64,

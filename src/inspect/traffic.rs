@@ -2,9 +2,9 @@
 //!
 //! Gets a model and its plan, returns for every command the bytes it reads and writes, by whose memory they are. What
 //! holds then: a tensor of an op counts whole, once if its kernel reads or writes it, twice if it does both, and a copy
-//! counts its bytes twice. Two things are known to be less: of a state that has rows for more sequences than a step has,
-//! those of the step count alone; and weights of an op that also takes the token ids count nothing, since such an op
-//! looks a few rows up in a table. Never guesses what stays in a cache: what two ops read counts for both.
+//! counts its bytes twice. Two things are known to be less: of a state that has rows for more sequences than a step
+//! has, those of the step count alone; and weights of an op that also takes the token ids count nothing, since such an
+//! op looks a few rows up in a table. Never guesses what stays in a cache: what two ops read counts for both.
 
 use std::collections::{BTreeMap, VecDeque};
 

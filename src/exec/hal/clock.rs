@@ -58,8 +58,8 @@ impl<A: Api> Clock<A> {
     /// If the step has no such moment.
     pub(super) fn note(&self, encoder: &mut A::CommandEncoder, moment: u32) {
         assert!(moment < self.count, "a step has {} moments", self.count);
-        // SAFETY: the encoder is recording and `begin` reset the query, which is written once. Where a pass is open, the
-        // device has the feature that allows it: parts are not timed without.
+        // SAFETY: the encoder is recording and `begin` reset the query, which is written once. Where a pass is open,
+        // the device has the feature that allows it: parts are not timed without.
         unsafe { encoder.write_timestamp(self.queries.raw(), moment) };
     }
 

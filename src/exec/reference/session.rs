@@ -390,7 +390,8 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Runs what waits and notes the time, if the step is timed as finely; nothing stands for its first and last moment.
+    /// Runs what waits and notes the time, if the step is timed as finely; nothing stands for its first and last
+    /// moment.
     fn note(&mut self, grain: Option<Grain>) {
         let timed = self.prepared.profiled.as_ref().map(|(timed, _)| *timed);
         if grain.is_none() || grain == timed {
