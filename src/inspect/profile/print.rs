@@ -38,17 +38,13 @@ pub fn table(profile: &Profile) -> String {
             let Traffic { weight_bytes, state_bytes, value_bytes, host_bytes } = *traffic;
             let (weights, state) = (mb(weight_bytes), mb(state_bytes));
             let (values, host) = (mb(value_bytes), mb(host_bytes));
-            format!(
-                "{weights:.2} MB of weights, {state:.2} of state, {values:.2} of values, {host:.2} of inputs and outputs"
-            )
+            let all = format!("{weights:.2} MB of weights, {state:.2} of state, {values:.2} of values");
+            format!("{all}, {host:.2} of inputs and outputs")
         }),
-        ("levels", format!("{levels_us:.1} us together: timestamps between levels cost {:.1} %", over(*levels_us))),
-        ("commands", {
-            format!(
-                "{commands_us:.1} us one after the other, with timestamps: {:.1} % more than the step",
-                over(*commands_us)
-            )
+        ("levels", {
+            format!("{levels_us:.1} us together, {:+.1} %: what timestamps between them cost", over(*levels_us))
         }),
+        ("commands", format!("{commands_us:.1} us one after the other, {:+.1} %", over(*commands_us))),
         ("CPU", format!("{:.1} us to record, {:.1} us to submit", profile.record_us, profile.submit_us)),
     ];
     for (name, value) in rows {
