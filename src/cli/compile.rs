@@ -14,10 +14,15 @@ use crate::cli::{Failure, Fuse, ModelArgs, files, plans, print_result, rendered}
 use crate::compile::{Compiled, Compiler, verify_file};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use crate::inspect::profile::{self, Profile};
+use crate::inspect::traffic::traffic;
 use crate::inspect::{dot, view};
 use crate::plan::file::{self, PlanFile};
 use crate::plan::{CheckedPlan, Gap, Plan, print};
 use crate::{graph, model, schedule, sources};
+
+/// More than the profile of any plan that can be made.
+const MAX_PROFILE_BYTES: u64 = 1 << 28;
 
 /// What a plan is made for.
 #[derive(Args, Debug, Clone)]
@@ -51,6 +56,10 @@ pub(super) struct CompileArgs {
     /// What to print [default: summary, or nothing with --output]
     #[arg(long, value_enum)]
     emit: Option<Emit>,
+    /// Print the plan, and behind each line how many bytes it moves at most; with a file of `bench --profile-json`, how
+    /// long that took and its share of the roofline
+    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true)]
+    roofline: Option<Option<PathBuf>>,
     /// How to print it; all but text and json print the plan, which is then the default of --emit
     #[arg(long, value_enum, default_value_t = StageFormat::Text)]
     format: StageFormat,
@@ -86,6 +95,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     if let Some(plan) = args.model.graph.as_deref().map(plans::read_file).transpose()?.flatten() {
         let mut idle = flags_for_graphs(&args.model, &args.plan);
         idle.extend(args.output.is_some().then_some("`--output`"));
+        idle.extend(args.roofline.is_some().then_some("`--roofline`"));
         if !idle.is_empty() {
             let flags = idle.join(", ");
             let message = format!("a plan file is printed as it is: {flags} would change nothing without a graph");
@@ -106,6 +116,9 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
     if let Some(path) = &args.output {
         let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
         files::write(path, text.as_bytes())?;
+    }
+    if let Some(profile) = &args.roofline {
+        return print_result(&roofline(&compiled, profile.as_deref())?);
     }
     match emit {
         Some(emit) => print_result(&stage(&compiled, emit, args.format, &input.checkpoint.fingerprint())),
@@ -152,8 +165,29 @@ pub(super) fn plan(model: &ModelArgs, args: &PlanArgs) -> Result<CheckedPlan, Fa
     }
 }
 
+/// The plan with the bytes of each command behind it, and its times where a profile has them.
+fn roofline(compiled: &Compiled, path: Option<&Path>) -> Result<String, Failure> {
+    let Compiled { model, plan, .. } = compiled;
+    let profile = path.map(|path| {
+        let text = files::read_text(path, "a profile", MAX_PROFILE_BYTES)?;
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::Diagnostics(format!("error: `{}` is no profile: {error}\n", path.display())))
+    });
+    let profile: Option<Profile> = profile.transpose()?;
+    let notes = profile::annotations(plan, &traffic(model, plan), profile.as_ref()).map_err(|reason| {
+        let path = path.unwrap_or(Path::new("")).display();
+        Failure::Diagnostics(format!("error: `{path}` is the profile of another plan: {reason}\n"))
+    })?;
+    Ok(print::annotated(plan, &notes))
+}
+
 /// What to print, where there is a form for it.
 fn emit(args: &CompileArgs) -> Result<Option<Emit>, Failure> {
+    if args.roofline.is_some() && (args.emit.is_some_and(|emit| emit != Emit::Plan) || args.format != StageFormat::Text)
+    {
+        let message = "`--roofline` stands behind the lines of a plan: expected `--emit plan` as text";
+        return Err(Failure::Environment(message.to_owned()));
+    }
     let Some(emit) = args.emit else {
         return Ok(match args.format {
             StageFormat::Ron | StageFormat::Dot | StageFormat::Html => Some(Emit::Plan),

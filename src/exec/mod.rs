@@ -11,6 +11,7 @@ pub mod replay;
 mod slots;
 #[cfg(test)]
 mod testing;
+pub mod times;
 pub mod wgpu;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use std::fmt;
 use crate::base::limits::Limits;
 use crate::base::role::{InputRole, OutputRole};
 use crate::checkpoint::Checkpoint;
+use crate::exec::times::{Grain, StepLog};
 use crate::plan::command::{BufferKind, PlanInput};
 use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout, WeightLayout, WeightPiece};
@@ -76,6 +78,11 @@ pub enum ExecError {
         /// What was being created, with its bytes.
         what: String,
     },
+    /// The device, or this executor on it, cannot tell when parts of a step are done.
+    NoClock {
+        /// What is missing.
+        reason: String,
+    },
     /// The device is gone: reset by its driver, unplugged, or taken away. Every later call fails likewise.
     Lost {
         /// What was being done, and what the driver said of it.
@@ -106,6 +113,7 @@ impl fmt::Display for ExecError {
                 "out of device memory while creating {what}; use smaller steps, fewer sequences or a device with more \
                  memory"
             ),
+            Self::NoClock { reason } => write!(f, "parts of a step cannot be timed: {reason}"),
             Self::Lost { reason } => write!(
                 f,
                 "the device was lost: {reason}; start again, with smaller steps if its driver stopped one that took \
@@ -404,6 +412,25 @@ pub trait Session {
         self.prepare(plan)
     }
 
+    /// Like [`prepare`](Self::prepare), and the parts of its steps are timed: see [`take_log`](Self::take_log).
+    ///
+    /// # Errors
+    /// As `prepare`, and [`ExecError::NoClock`] where parts of steps cannot be timed.
+    fn prepare_profiled(&mut self, plan: CheckedPlan, grain: Grain) -> Result<PlanId, ExecError> {
+        let _ = (plan, grain);
+        Err(ExecError::NoClock { reason: "the executor has no clock".to_owned() })
+    }
+
+    /// What is known of the steps of a plan since this was asked last; nothing of one that is not profiled. Grows with
+    /// every step until it is taken.
+    ///
+    /// # Panics
+    /// If the session has prepared no such plan.
+    fn take_log(&mut self, plan: PlanId) -> StepLog {
+        let _ = plan;
+        StepLog::default()
+    }
+
     /// Writes the inputs and submits the step, without waiting for it; then records the next one.
     ///
     /// # Errors
@@ -461,6 +488,14 @@ impl Session for Box<dyn Session> {
 
     fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
         (**self).prepare_timed(plan)
+    }
+
+    fn prepare_profiled(&mut self, plan: CheckedPlan, grain: Grain) -> Result<PlanId, ExecError> {
+        (**self).prepare_profiled(plan, grain)
+    }
+
+    fn take_log(&mut self, plan: PlanId) -> StepLog {
+        (**self).take_log(plan)
     }
 
     fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {

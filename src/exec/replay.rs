@@ -17,6 +17,10 @@ pub trait Recorder {
     fn dispatch(&mut self, index: usize, dispatch: &Dispatch) -> Result<(), ExecError>;
     /// One copy.
     fn copy(&mut self, copy: &Copy) -> Result<(), ExecError>;
+    /// After each command: for those who note the time.
+    fn command_done(&mut self) {}
+    /// After the last command of each level: for those who note the time.
+    fn level_done(&mut self) {}
 }
 
 /// Where a transition stands in a plan.
@@ -107,7 +111,9 @@ pub fn replay(
                 }
                 Command::Copy(copy) => recorder.copy(copy)?,
             }
+            recorder.command_done();
         }
+        recorder.level_done();
     }
     barrier(plan.levels.len(), &plan.leave, recorder, &mut tracker)?;
     match tracker {

@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::base::role::{InputRole, OutputRole};
+use crate::base::role::InputRole;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
 use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
+use crate::generate::batch::{Batch, Feed, SequenceId};
 use crate::generate::sample::argmax;
-use crate::generate::{Decoder, GenerateError, Rows, STEP_TOKENS};
+use crate::generate::{GenerateError, Rows, STEP_TOKENS};
 use crate::plan::command::{BufferKind, Command, Dispatch, Slice};
 use crate::plan::weights::StateLayout;
 use crate::plan::{CheckedPlan, Plan};
@@ -25,8 +26,10 @@ use crate::plan::{CheckedPlan, Plan};
 pub struct BenchOptions {
     /// Tokens of the prompt.
     pub prefill_tokens: u32,
-    /// Steps of one token, in a round.
+    /// Steps of one token of each sequence, in a round.
     pub decode_tokens: u32,
+    /// Sequences decoded at once.
+    pub sequences: u32,
     /// Rounds that are counted.
     pub rounds: u32,
 }
@@ -46,6 +49,8 @@ pub struct Report {
     pub prefill_tokens: u32,
     /// Steps of a round of decoding.
     pub decode_tokens: u32,
+    /// Sequences decoded at once.
+    pub sequences: u32,
     /// Rounds that were counted.
     pub rounds: u32,
     /// Dispatches of a decode step.
@@ -54,11 +59,13 @@ pub struct Report {
     pub levels: u64,
     /// Barrier calls of a decode step: the plan's, which the `wgpu` executor leaves to wgpu.
     pub barriers: u64,
-    /// Tokens of the prompt by the time until the last one's logits are on the host.
+    /// Tokens of one sequence's prompt by the time until the last one's logits are on the host.
     pub prefill_tokens_per_s: f64,
-    /// Synchronised decoding: the host waits for each token's logits, takes the best and submits the next step.
+    /// Synchronised decoding, of all sequences together: the host waits for each step's logits, takes the best of each
+    /// sequence and submits the next step.
     pub decode_tokens_per_s: f64,
-    /// Decoding with two steps in flight, tokens known beforehand, the host reading nothing in between.
+    /// Decoding of all sequences together with two steps in flight, tokens known beforehand, the host reading nothing
+    /// in between.
     pub decode_queued_tokens_per_s: f64,
     /// Recording and submitting, by step of synchronised decoding.
     pub cpu_us_per_step: f64,
@@ -70,7 +77,7 @@ pub struct Report {
     /// What a kernel that only reads gets from the device, in 10^9 bytes a second.
     pub bandwidth_gb_per_s: f64,
     /// `weight_bytes_per_token` by the time of a step of queued decoding, as a share of the bandwidth: 1 is the floor
-    /// that no decoder of one sequence gets below. More than 1 where the weights stay in a cache.
+    /// that no decoder gets below, however many sequences share a step. More than 1 where the weights stay in a cache.
     pub bandwidth_share: f64,
 }
 
@@ -89,19 +96,18 @@ pub fn bench<E: Executor>(
     checkpoint: &Checkpoint,
     options: &BenchOptions,
 ) -> Result<Report, GenerateError> {
-    let BenchOptions { prefill_tokens, decode_tokens, rounds } = *options;
-    assert!(prefill_tokens > 0 && decode_tokens > 0 && rounds > 0, "there is something to run");
+    let BenchOptions { prefill_tokens, decode_tokens, sequences, rounds } = *options;
+    assert!(prefill_tokens > 0 && decode_tokens > 0 && sequences > 0 && rounds > 0, "there is something to run");
     let bytes_per_s = bandwidth(executor, stream, checkpoint, rounds)?;
 
-    let plan = model.compile(ONE)?.plan;
-    let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
-    let vocabulary = logits.and_then(|output| output.shape.last().copied()).ok_or(GenerateError::NoLogits)?;
-    let weights = Weights { layout: &plan.weights, checkpoint };
-    let session = executor.open(&weights, &plan.state, &mut |_, _| ())?;
-    let mut decoder = Decoder::new(session, model, STEP_TOKENS.to_vec(), vocabulary);
-    decoder.prepare(prefill_tokens as usize, Rows::Last)?;
+    let plan = model.compile(decode_shape(sequences))?.plan;
+    let step_tokens = std::iter::once(sequences).chain(STEP_TOKENS.into_iter().filter(|size| *size > sequences));
+    let sizes = (sequences, step_tokens.collect());
+    let mut batch = Batch::open(executor, model, checkpoint, sizes, &mut |_, _| ())?;
+    batch.prepare(&[prefill_tokens as usize], Rows::Last)?;
+    batch.prepare(&vec![1; sequences as usize], Rows::Last)?;
 
-    let seconds = seconds(&mut decoder, &plan, vocabulary, options)?;
+    let seconds = seconds(&mut batch, &plan, options)?;
 
     let (summary, device) = (plan.summary(), executor.device());
     let weight_bytes = weight_bytes_read(&plan);
@@ -112,13 +118,14 @@ pub fn bench<E: Executor>(
         executor: name.to_owned(),
         prefill_tokens,
         decode_tokens,
+        sequences,
         rounds,
         dispatches: summary.dispatches,
         levels: summary.levels,
         barriers: summary.barriers,
         prefill_tokens_per_s: f64::from(prefill_tokens) / seconds.prefill,
-        decode_tokens_per_s: seconds.synced.recip(),
-        decode_queued_tokens_per_s: seconds.queued.recip(),
+        decode_tokens_per_s: f64::from(sequences) / seconds.synced,
+        decode_queued_tokens_per_s: f64::from(sequences) / seconds.queued,
         cpu_us_per_step: seconds.cpu * 1e6,
         gpu_us_per_step: seconds.gpu.map(|seconds| seconds * 1e6),
         weight_bytes_per_token: weight_bytes,
@@ -137,28 +144,30 @@ struct Seconds {
 }
 
 fn seconds<S: Session>(
-    decoder: &mut Decoder<'_, S>,
+    batch: &mut Batch<'_, S>,
     plan: &CheckedPlan,
-    vocabulary: u64,
     options: &BenchOptions,
 ) -> Result<Seconds, GenerateError> {
-    let BenchOptions { prefill_tokens, decode_tokens, rounds } = *options;
+    let BenchOptions { prefill_tokens, decode_tokens, sequences, rounds } = *options;
+    let vocabulary = batch.options().vocabulary;
+    let joined = (0..sequences).map(|_| batch.join()).collect::<Result<Vec<_>, _>>()?;
     let prompt: Vec<u32> = (0..u64::from(prefill_tokens)).map(|at| (at % vocabulary) as u32).collect();
     let [prefill] = medians(rounds, || {
-        reset(decoder.session(), &plan.state)?;
+        batch.reset(joined[0])?;
         let began = Instant::now();
-        decoder.run(&prompt, Rows::Last)?;
+        batch.run(&[Feed { sequence: joined[0], tokens: &prompt }], Rows::Last)?;
         Ok([began.elapsed().as_secs_f64()])
     })?;
-    let [synced, cpu] = medians(rounds, || synced(decoder, &plan.state, decode_tokens))?;
-    let session = decoder.session();
+    let [synced, cpu] = medians(rounds, || synced(batch, &joined, decode_tokens))?;
+    let session = batch.session();
+    let inputs = step_inputs(sequences, 1);
     let step = session.prepare(plan.clone())?;
     let timed = session.prepare_timed(plan.clone())?;
     // In turn, so that a clock that goes up or down changes both alike.
     let [queued_step, gpu] = medians(rounds, || {
-        let untimed = queued(session, step, &plan.state, decode_tokens)?;
+        let untimed = queued(session, (step, &inputs), &plan.state, decode_tokens)?;
         let before = session.gpu_cost();
-        queued(session, timed, &plan.state, decode_tokens)?;
+        queued(session, (timed, &inputs), &plan.state, decode_tokens)?;
         let after = session.gpu_cost();
         Ok([untimed, (after.ns - before.ns) as f64 / 1e9 / (after.steps - before.steps) as f64])
     })?;
@@ -166,11 +175,13 @@ fn seconds<S: Session>(
     Ok(Seconds { prefill, synced, cpu, queued: queued_step, gpu: Some(gpu).filter(|seconds| seconds.is_finite()) })
 }
 
-/// A step of one token.
-const ONE: StepShape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
+/// A step of one token of each of so many sequences.
+const fn decode_shape(sequences: u32) -> StepShape {
+    StepShape { tokens: sequences, sequences, rows: sequences, capacity: sequences }
+}
 
 /// Runs a round that is not counted, then those that are; returns the median of each figure, the upper one of two.
-fn medians<const N: usize>(
+pub(super) fn medians<const N: usize>(
     rounds: u32,
     mut round: impl FnMut() -> Result<[f64; N], GenerateError>,
 ) -> Result<[f64; N], GenerateError> {
@@ -183,50 +194,62 @@ fn medians<const N: usize>(
     }))
 }
 
-/// Makes the next token the first one, so that rounds are alike and states stay finite.
-fn reset(session: &mut impl Session, state: &StateLayout) -> Result<(), ExecError> {
-    (0..).zip(&state.buffers).try_for_each(|(index, buffer)| session.write_state(index, 0, &buffer.init_row()))
+/// Makes the next token of every sequence the first one, so that rounds are alike and states stay finite.
+pub(super) fn reset(session: &mut impl Session, state: &StateLayout) -> Result<(), ExecError> {
+    (0..).zip(&state.buffers).try_for_each(|(index, buffer)| {
+        let row = buffer.init_row();
+        (0..buffer.rows).try_for_each(|at| session.write_state(index, at, &row))
+    })
 }
 
 /// Decodes greedily; returns seconds, and those of them that the CPU took, a step.
 fn synced<S: Session>(
-    decoder: &mut Decoder<'_, S>,
-    state: &StateLayout,
+    batch: &mut Batch<'_, S>,
+    sequences: &[SequenceId],
     steps: u32,
 ) -> Result<[f64; 2], GenerateError> {
-    reset(decoder.session(), state)?;
-    let before = decoder.session().cpu_cost();
+    sequences.iter().try_for_each(|sequence| batch.reset(*sequence))?;
+    let before = batch.session().cpu_cost();
     let began = Instant::now();
-    let mut token = 0;
+    let mut tokens = vec![0; sequences.len()];
     for _ in 0..steps {
-        let (logits, _) = decoder.run(&[token], Rows::Last)?;
-        token = argmax(&logits[0]);
+        let feed =
+            |(sequence, token): (&SequenceId, _)| Feed { sequence: *sequence, tokens: std::slice::from_ref(token) };
+        let feeds: Vec<Feed<'_>> = sequences.iter().zip(&tokens).map(feed).collect();
+        let (logits, _) = batch.run(&feeds, Rows::Last)?;
+        tokens = logits.iter().map(|rows| argmax(&rows[0])).collect();
     }
     let seconds = began.elapsed().as_secs_f64() / f64::from(steps);
-    let after = decoder.session().cpu_cost();
+    let after = batch.session().cpu_cost();
     let ns = after.record_ns + after.submit_ns - before.record_ns - before.submit_ns;
     Ok([seconds, ns as f64 / f64::from(steps) / 1e9])
 }
 
-/// Runs steps of one token without reading anything but the last one's outputs; returns seconds a step.
-fn queued(session: &mut impl Session, plan: PlanId, state: &StateLayout, steps: u32) -> Result<f64, GenerateError> {
+/// Runs steps without reading anything but the last one's outputs; returns seconds a step.
+fn queued(
+    session: &mut impl Session,
+    (plan, inputs): (PlanId, &Inputs),
+    state: &StateLayout,
+    steps: u32,
+) -> Result<f64, GenerateError> {
     reset(session, state)?;
     let began = Instant::now();
-    let mut last = session.step(plan, &one_token())?;
+    let mut last = session.step(plan, inputs)?;
     for _ in 1..steps {
-        last = session.step(plan, &one_token())?;
+        last = session.step(plan, inputs)?;
     }
     session.outputs(last)?;
     Ok(began.elapsed().as_secs_f64() / f64::from(steps))
 }
 
-/// Token 0 of the only sequence.
-fn one_token() -> Inputs {
+/// So many tokens of each of so many sequences, all of them token 0, and a row of logits for each sequence.
+pub fn step_inputs(sequences: u32, tokens: u32) -> Inputs {
+    let ends = (0..=sequences).map(|sequence| sequence * tokens);
     Inputs::new()
-        .with(InputRole::TokenIds, vec![0])
-        .with(InputRole::SequenceOffsets, vec![0, 1])
-        .with(InputRole::StateRows, vec![0])
-        .with(InputRole::OutputRows, vec![0])
+        .with(InputRole::TokenIds, vec![0; (sequences * tokens) as usize])
+        .with(InputRole::SequenceOffsets, ends.clone().collect())
+        .with(InputRole::StateRows, (0..sequences).collect())
+        .with(InputRole::OutputRows, ends.skip(1).map(|end| end - 1).collect())
 }
 
 /// What the streaming read reads: far more than caches hold, and often, so that beginning and end do not count.
@@ -239,7 +262,7 @@ const STREAM_PASSES_CPU: u32 = 1;
 const STREAM_STEPS: u32 = 2;
 
 /// Bytes a second that the streaming read gets. What it writes is not counted: a 128th of what it reads.
-fn bandwidth<E: Executor>(
+pub(super) fn bandwidth<E: Executor>(
     executor: &E,
     stream: &Compiler<'_>,
     checkpoint: &Checkpoint,
@@ -251,9 +274,10 @@ fn bandwidth<E: Executor>(
         _ => (STREAM_BYTES, STREAM_PASSES),
     };
     let size_bytes = wanted.min(limits.max_storage_buffer_binding_bytes).min(limits.max_buffer_bytes);
-    let row_bytes: u64 = stream.compile(ONE)?.plan.state.buffers.iter().map(|buffer| buffer.row_bytes()).sum();
+    let row_bytes: u64 =
+        stream.compile(decode_shape(1))?.plan.state.buffers.iter().map(|buffer| buffer.row_bytes()).sum();
     let capacity = (size_bytes / row_bytes).clamp(1, limits.max_workgroups_per_dimension.into()) as u32;
-    let plan = stream.compile(StepShape { tokens: passes, capacity, ..ONE })?.plan;
+    let plan = stream.compile(StepShape { tokens: passes, capacity, ..decode_shape(1) })?.plan;
     let weights = Weights { layout: &plan.weights, checkpoint };
     let mut session = executor.open(&weights, &plan.state, &mut |_, _| ())?;
     let id = session.prepare(plan)?;
@@ -359,7 +383,7 @@ pub fn cheapest_step<E: Executor>(
     for round in 0..=rounds {
         let before = session.cpu_cost();
         for _ in 0..steps {
-            let ticket = session.step(id, &one_token())?;
+            let ticket = session.step(id, &step_inputs(1, 1))?;
             session.outputs(ticket)?;
         }
         let after = session.cpu_cost();

@@ -10,6 +10,8 @@ pub mod diff;
 pub mod dot;
 pub mod explain;
 pub mod oracle;
+pub mod profile;
+pub mod traffic;
 pub mod values;
 pub mod verify;
 pub mod view;

@@ -54,8 +54,30 @@ fn gaps(plan: &Plan, summary: &Summary) -> String {
     out
 }
 
+/// What stands behind the lines of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// For each level, what stands behind its own line and behind the lines of its commands.
+    pub levels: Vec<(String, Vec<String>)>,
+}
+
+impl Notes {
+    fn of_level(&self, level: usize) -> &str {
+        self.levels.get(level).map_or("", |(note, _)| note)
+    }
+
+    fn of_command(&self, level: usize, index: usize) -> &str {
+        self.levels.get(level).and_then(|(_, notes)| notes.get(index)).map_or("", String::as_str)
+    }
+}
+
 /// The whole plan. Slots of more than a tenth over their lower bound are not usual, so it says what makes them so.
 pub fn plan(plan: &Plan) -> String {
+    annotated(plan, &Notes::default())
+}
+
+/// The whole plan, with notes behind its lines.
+pub fn annotated(plan: &Plan, notes: &Notes) -> String {
     let summary = plan.summary();
     let mut out = headline(plan, &summary) + "\n";
     if u128::from(summary.slot_bytes) * 10 > u128::from(summary.lower_bound_bytes) * 11 {
@@ -64,8 +86,9 @@ pub fn plan(plan: &Plan) -> String {
     let listing = Listing::new(plan);
     for (number, level) in plan.levels.iter().enumerate() {
         listing.barrier(&mut out, number);
-        let _ = writeln!(out, "level {number}");
+        let _ = writeln!(out, "level {number}{}", notes.of_level(number));
         for (index, command) in level.commands.iter().enumerate() {
+            let note = notes.of_command(number, index);
             let slice = |slice| slice_text(plan, &listing.index, slice, number as u32);
             match command {
                 Command::Dispatch(d) => {
@@ -76,10 +99,10 @@ pub fn plan(plan: &Plan) -> String {
                     });
                     let bound = bound.collect::<Vec<_>>().join("  ");
                     let [x, y, z] = d.workgroups;
-                    let _ = writeln!(out, "  {name}  {}  {}  {bound}  {x} x {y} x {z}", d.label, kernel.label);
+                    let _ = writeln!(out, "  {name}  {}  {}  {bound}  {x} x {y} x {z}{note}", d.label, kernel.label);
                 }
                 Command::Copy(copy) => {
-                    let _ = writeln!(out, "  copy  {}  {} -> {}", copy.label, slice(copy.from), slice(copy.to));
+                    let _ = writeln!(out, "  copy  {}  {} -> {}{note}", copy.label, slice(copy.from), slice(copy.to));
                 }
             }
         }

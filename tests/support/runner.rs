@@ -12,6 +12,7 @@ use graphc::checkpoint::{Checkpoint, Index};
 use graphc::compile::{self, Compiler};
 use graphc::exec::hal::{HalOptions, VulkanExecutor};
 use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions};
+use graphc::exec::times::{Grain, StepLog};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{
     CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, MemoryUse, Outputs, PlanId, Progress, Session, Ticket,
@@ -231,6 +232,14 @@ impl Session for AnySession {
 
     fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
         self.session.prepare_timed(plan)
+    }
+
+    fn prepare_profiled(&mut self, plan: CheckedPlan, grain: Grain) -> Result<PlanId, ExecError> {
+        self.session.prepare_profiled(plan, grain)
+    }
+
+    fn take_log(&mut self, plan: PlanId) -> StepLog {
+        self.session.take_log(plan)
     }
 
     fn memory(&self) -> MemoryUse {

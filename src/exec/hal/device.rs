@@ -149,6 +149,8 @@ pub(super) struct Gpu<A: Api> {
     pub(super) matrices: bool,
     /// Nanoseconds of a tick of the device's clock, if it has one.
     pub(super) timestamp_period_ns: Option<f32>,
+    /// Whether it can be looked at between the dispatches of a pass.
+    pub(super) timestamps_in_passes: bool,
 }
 
 impl<A: Api> Gpu<A> {
@@ -159,7 +161,8 @@ impl<A: Api> Gpu<A> {
         // Nothing but what kernels and clocks may ask for: every feature more is one more way for a driver to differ.
         let (subgroups, matrices) = (info.limits.subgroups, info.limits.cooperative_matrix);
         let wanted = if matrices { MATRIX_FEATURES } else { wgt::Features::SUBGROUP };
-        let features = adapter.features & (wanted | wgt::Features::TIMESTAMP_QUERY);
+        let clocks = wgt::Features::TIMESTAMP_QUERY | wgt::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        let features = adapter.features & (wanted | clocks);
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
         let hints = wgt::MemoryHints::MemoryUsage;
         // SAFETY: features and limits are the adapter's own.
@@ -169,8 +172,19 @@ impl<A: Api> Gpu<A> {
             // SAFETY: nothing is asked of the caller.
             unsafe { queue.get_timestamp_period() }
         });
+        let timestamps_in_passes = features.contains(clocks);
         let (_adapter, _instance) = (adapter.adapter, instance);
-        Ok((info, Rc::new(Self { queue, device, _adapter, _instance, subgroups, matrices, timestamp_period_ns })))
+        let gpu = Self {
+            queue,
+            device,
+            _adapter,
+            _instance,
+            subgroups,
+            matrices,
+            timestamp_period_ns,
+            timestamps_in_passes,
+        };
+        Ok((info, Rc::new(gpu)))
     }
 }
 
@@ -256,7 +270,7 @@ impl<A: Api> QuerySet<A> {
     pub(super) fn timestamps(gpu: &Rc<Gpu<A>>, count: u32) -> Result<Self, ExecError> {
         debug_assert!(gpu.timestamp_period_ns.is_some(), "the device was opened with timestamps");
         let description = wgt::QuerySetDescriptor { label: Some("timestamps"), ty: wgt::QueryType::Timestamp, count };
-        // SAFETY: the device has the feature, and the count is neither zero nor above the limit of thousands.
+        // SAFETY: the device has the feature, and the count is not zero; Vulkan knows no limit to it.
         let raw = unsafe { gpu.device.create_query_set(&description) }
             .map_err(|error| failed("a set of timestamps", &error))?;
         Ok(Self { raw: Some(raw), gpu: gpu.clone() })

@@ -12,8 +12,10 @@ use wgpu_hal::{self as hal, Api, CommandEncoder as _};
 use wgpu_types as wgt;
 
 use crate::exec::ExecError;
+use crate::exec::hal::clock::Clock;
 use crate::exec::hal::device::{BindGroup, Buffer, HostBuffer, Pipeline};
 use crate::exec::replay::Recorder;
+use crate::exec::times::Grain;
 use crate::plan::command::{BufferId, Copy, Dispatch, Transition};
 use crate::plan::usage::Usage;
 
@@ -52,25 +54,45 @@ pub(super) struct PlanRecorder<'a, A: Api> {
     hosts: &'a [Option<HostBuffer<A>>],
     /// Label of compute passes.
     label: &'a str,
+    /// Of a step whose time is noted.
+    clock: Option<&'a Clock<A>>,
+    /// Its next moment.
+    moment: u32,
     is_pass_open: bool,
     bound: Option<&'a Rc<Pipeline<A>>>,
 }
 
 impl<'a, A: Api> PlanRecorder<'a, A> {
-    /// A recorder that writes into `encoder`, which is recording.
+    /// A recorder that writes into `encoder`, which is recording; begins with the clock's first moment.
     pub(super) fn new(
         encoder: &'a mut A::CommandEncoder,
         label: &'a str,
         buffers: &'a [Option<Rc<Buffer<A>>>],
         groups: &'a [BindGroup<A>],
         hosts: &'a [Option<HostBuffer<A>>],
+        clock: Option<&'a Clock<A>>,
     ) -> Self {
-        Self { encoder, buffers, groups, hosts, label, is_pass_open: false, bound: None }
+        if let Some(clock) = clock {
+            clock.begin(encoder);
+        }
+        Self { encoder, buffers, groups, hosts, label, clock, moment: 1, is_pass_open: false, bound: None }
     }
 
-    /// Ends the pass that is open, if any; the encoder may be ended then.
+    /// Ends the pass that is open, if any, and notes the clock's last moment; the encoder may be ended then.
     pub(super) fn finish(mut self) {
         self.end_pass();
+        if let Some(clock) = self.clock {
+            clock.end(self.encoder);
+        }
+    }
+
+    /// Notes a moment, if it is one of the clock's.
+    fn note(&mut self, grain: Grain) {
+        if let Some(clock) = self.clock.filter(|clock| clock.grain == grain) {
+            clock.note(self.encoder, self.moment);
+            clock.keep_apart(self.encoder);
+            self.moment += 1;
+        }
     }
 
     fn end_pass(&mut self) {
@@ -140,5 +162,13 @@ impl<A: Api> Recorder for PlanRecorder<'_, A> {
         // SAFETY: no pass is open; both slices lie in their buffers (P2), which are in the usages of a copy (P3, P4).
         unsafe { self.encoder.copy_buffer_to_buffer(from, to, regions) };
         Ok(())
+    }
+
+    fn command_done(&mut self) {
+        self.note(Grain::Commands);
+    }
+
+    fn level_done(&mut self) {
+        self.note(Grain::Levels);
     }
 }

@@ -18,6 +18,7 @@ use crate::exec::hal::upload::{Resting, read_back, write};
 use crate::exec::hal::{DEVICE_USES, HalOptions};
 use crate::exec::replay::{Edit, Recorder, Tracker, replay};
 use crate::exec::slots::SlotPool;
+use crate::exec::times::{Grain, HostWork, StepLog};
 use crate::exec::{
     CpuCost, ExecError, GpuCost, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of,
 };
@@ -65,6 +66,8 @@ struct Prepared<A: Api> {
     plan: CheckedPlan,
     /// Changes to the next recording alone.
     edits: Vec<Edit>,
+    /// Of a plan that is profiled.
+    log: Option<StepLog>,
 }
 
 /// What a plan's commands reach.
@@ -93,7 +96,7 @@ struct Frame<A: Api> {
 }
 
 impl<A: Api> Frame<A> {
-    fn new(gpu: &Rc<Gpu<A>>, plan: &Plan, is_timed: bool) -> Result<Self, ExecError> {
+    fn new(gpu: &Rc<Gpu<A>>, plan: &Plan, grain: Option<Grain>) -> Result<Self, ExecError> {
         let host = |buffer: &crate::plan::command::Buffer| {
             let usage = match buffer.kind {
                 BufferKind::HostWrite => Usage::MAP_WRITE.union(Usage::COPY_SRC),
@@ -103,18 +106,21 @@ impl<A: Api> Frame<A> {
             HostBuffer::new(gpu, &buffer.label, buffer.size_bytes, buffer_uses(usage)).map(Some)
         };
         let hosts = plan.buffers.values().map(host).collect::<Result<Vec<_>, _>>()?;
-        let clock = if is_timed { Clock::new(gpu)? } else { None };
+        let clock = grain.map(|grain| Clock::new(gpu, plan, grain)).transpose()?.flatten();
         let encoder = Encoder::new(gpu)?;
         Ok(Self { encoder, hosts, is_recorded: false, value: 0, is_unread: false, clock, is_untimed: false })
     }
 
     /// Counts the time of the last step, which has been waited for, unless that was done.
-    fn count_time(&mut self, cost: &mut GpuCost) {
+    fn count_time(&mut self, cost: &mut GpuCost, log: Option<&mut StepLog>) {
         if std::mem::take(&mut self.is_untimed)
-            && let Some(ns) = self.clock.as_ref().and_then(Clock::elapsed_ns)
+            && let Some(times) = self.clock.as_ref().and_then(Clock::times)
         {
             cost.steps += 1;
-            cost.ns += ns;
+            cost.ns += times.total_ns();
+            if let Some(log) = log {
+                log.steps.push(times);
+            }
         }
     }
 }
@@ -130,24 +136,21 @@ impl<A: Api> Prepared<A> {
         let start = Instant::now();
         let mut edits = std::mem::take(&mut self.edits);
         edits.extend(options.dropped.map(|at| Edit { at, with: None }));
-        let Self { frames, bound: Bound { groups, buffers }, plan, .. } = self;
+        let Self { frames, bound: Bound { groups, buffers }, plan, log, .. } = self;
         let Frame { encoder, hosts, is_recorded, clock, .. } = &mut frames[frame];
         let mut tracker = options.track.then(|| Tracker::new(plan));
         let label = plan.graph.as_str();
         encoder.record(label, |encoder| {
-            if let Some(clock) = clock {
-                clock.begin(encoder);
-            }
-            let mut recorder = PlanRecorder::<A>::new(encoder, label, buffers, groups, hosts);
+            let mut recorder = PlanRecorder::<A>::new(encoder, label, buffers, groups, hosts, clock.as_ref());
             let result = replay(plan, &mut recorder, tracker.as_mut(), &edits);
             recorder.finish();
-            if let Some(clock) = clock {
-                clock.end(encoder);
-            }
             result
         })?;
         *is_recorded = true;
         cost.record_ns += start.elapsed().as_nanos() as u64;
+        if let Some(log) = log {
+            log.note(HostWork::Record, start);
+        }
         Ok(())
     }
 
@@ -193,7 +196,7 @@ impl<A: Api> HalSession<A> {
         })
     }
 
-    fn prepare_as(&mut self, plan: CheckedPlan, is_timed: bool) -> Result<PlanId, ExecError> {
+    fn prepare_as(&mut self, plan: CheckedPlan, grain: Option<Grain>) -> Result<PlanId, ExecError> {
         self.admit(&plan)?;
         let slots = self.slots.grown_for(&plan, |label, size_bytes| {
             Buffer::new(&self.gpu, label, size_bytes, buffer_uses(DEVICE_USES)).map(Rc::new)
@@ -201,7 +204,7 @@ impl<A: Api> HalSession<A> {
         let kernels = plan.kernels.values().map(|kernel| self.pipeline(kernel)).collect::<Result<Vec<_>, _>>()?;
         let buffers = self.device_buffers(&plan, &slots)?;
         let groups = bind_groups(&plan, &kernels, &buffers)?;
-        let frames = [Frame::new(&self.gpu, &plan, is_timed)?, Frame::new(&self.gpu, &plan, is_timed)?];
+        let frames = [Frame::new(&self.gpu, &plan, grain)?, Frame::new(&self.gpu, &plan, grain)?];
         let mut rebound = Vec::new();
         for (nth, prepared) in self.plans.iter().enumerate() {
             if slots.rebinds(&self.slots, &prepared.plan) {
@@ -217,7 +220,8 @@ impl<A: Api> HalSession<A> {
             self.plans[nth].rebind(bound);
         }
         self.slots = slots;
-        self.plans.push(Prepared { frames, bound: Bound { groups, buffers }, kernels, plan, edits: Vec::new() });
+        let bound = Bound { groups, buffers };
+        self.plans.push(Prepared { frames, bound, kernels, plan, edits: Vec::new(), log: None });
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -346,11 +350,25 @@ impl<A: Api> Recorder for GroupMaker<'_, A> {
 
 impl<A: Api> Session for HalSession<A> {
     fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
-        self.prepare_as(plan, false)
+        self.prepare_as(plan, None)
     }
 
     fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
-        self.prepare_as(plan, true)
+        self.prepare_as(plan, Some(Grain::Step))
+    }
+
+    fn prepare_profiled(&mut self, plan: CheckedPlan, grain: Grain) -> Result<PlanId, ExecError> {
+        if !self.gpu.timestamps_in_passes {
+            let reason = "the device has no timestamps inside compute passes (TIMESTAMP_QUERY_INSIDE_PASSES)";
+            return Err(ExecError::NoClock { reason: reason.to_owned() });
+        }
+        let id = self.prepare_as(plan, Some(grain))?;
+        self.plans[id.0].log = Some(StepLog::default());
+        Ok(id)
+    }
+
+    fn take_log(&mut self, plan: PlanId) -> StepLog {
+        self.plans[plan.0].log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
@@ -365,7 +383,7 @@ impl<A: Api> Session for HalSession<A> {
             .min_by_key(|at| (frames[*at].is_unread, !frames[*at].is_recorded, frames[*at].value))
             .expect("there is at least one frame");
         self.timeline.wait(prepared.frames[current].value)?;
-        prepared.frames[current].count_time(&mut self.gpu_cost);
+        prepared.frames[current].count_time(&mut self.gpu_cost, prepared.log.as_mut());
         if !prepared.frames[current].is_recorded {
             prepared.record(current, &self.options, &mut self.cost)?;
         }
@@ -384,6 +402,9 @@ impl<A: Api> Session for HalSession<A> {
         let ticket = Ticket(frame.value);
         self.cost.submit_ns += start.elapsed().as_nanos() as u64;
         self.cost.steps += 1;
+        if let Some(log) = &mut prepared.log {
+            log.note(HostWork::Submit, start);
+        }
 
         let next = (current + 1) % STEPS_IN_FLIGHT;
         // Only what costs no waiting: a frame still in flight is recorded when its turn comes, while the other one
@@ -399,14 +420,14 @@ impl<A: Api> Session for HalSession<A> {
     fn outputs(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
         let found = self.plans.iter_mut().find_map(|prepared| {
             let frame = prepared.frames.iter_mut().find(|frame| frame.is_unread && frame.value == ticket.0)?;
-            Some((&prepared.plan, frame))
+            Some((&prepared.plan, frame, prepared.log.as_mut()))
         });
-        let Some((plan, frame)) = found else {
+        let Some((plan, frame, log)) = found else {
             let reason = format!("step {} has no outputs: they were fetched or discarded before", ticket.0);
             return Err(ExecError::Device { reason });
         };
         self.timeline.wait(frame.value)?;
-        frame.count_time(&mut self.gpu_cost);
+        frame.count_time(&mut self.gpu_cost, log);
         frame.is_unread = false;
         frame.hosts.iter().flatten().for_each(HostBuffer::invalidate);
         let tensors = plan.outputs.iter().map(|output| {

@@ -19,6 +19,7 @@ use crate::exec::reference::sanitize::shadow::Footprints;
 use crate::exec::reference::sanitize::{Context, Sanitizer};
 use crate::exec::replay::{Edit, Recorder, Tracker, replay};
 use crate::exec::slots::SlotPool;
+use crate::exec::times::{Grain, HostWork, StepLog, StepTimes};
 use crate::exec::{CpuCost, ExecError, Inputs, MemoryUse, Outputs, PlanId, STEPS_IN_FLIGHT, Session, Ticket, bytes_of};
 use crate::plan::command::{BufferKind, Command, Copy, Dispatch, Kernel, Transition};
 use crate::plan::usage::Usage;
@@ -53,6 +54,8 @@ pub struct ReferenceSession {
     options: ReferenceOptions,
     workers: Arc<Workers>,
     sanitizer: Option<Sanitizer>,
+    /// What the moments of steps count from.
+    epoch: Instant,
 }
 
 /// A plan with everything it needs.
@@ -64,6 +67,8 @@ struct Prepared {
     edits: Vec<Edit>,
     /// Of its last step, if a sanitizer looks.
     footprints: Footprints,
+    /// How its steps are timed, and what is known of them, if it is profiled.
+    profiled: Option<(Grain, StepLog)>,
 }
 
 impl Prepared {
@@ -74,7 +79,7 @@ impl Prepared {
         });
         let dispatches = dispatches.collect();
         let context = Arc::new(Context { plan, programs, blocks });
-        Self { context, dispatches, edits: Vec::new(), footprints: Footprints::default() }
+        Self { context, dispatches, edits: Vec::new(), footprints: Footprints::default(), profiled: None }
     }
 }
 
@@ -117,6 +122,7 @@ impl ReferenceSession {
             options,
             workers,
             sanitizer,
+            epoch: Instant::now(),
         }
     }
 
@@ -250,13 +256,25 @@ impl Session for ReferenceSession {
             for (id, block) in slots.draw(plan) {
                 blocks[id.index()] = block;
             }
-            *prepared = Prepared::new(plan.clone(), programs.clone(), blocks);
+            let profiled = prepared.profiled.take();
+            *prepared = Prepared { profiled, ..Prepared::new(plan.clone(), programs.clone(), blocks) };
         }
         self.slots = slots;
         let plan = Arc::new(plan);
         self.plans.push(Prepared::new(plan.clone(), programs, blocks.clone()));
         self.settle(&plan, &blocks, first);
         Ok(PlanId(self.plans.len() - 1))
+    }
+
+    /// By the host's clock: it does the device's work.
+    fn prepare_profiled(&mut self, plan: CheckedPlan, grain: Grain) -> Result<PlanId, ExecError> {
+        let id = self.prepare(plan)?;
+        self.plans[id.0].profiled = Some((grain, StepLog::default()));
+        Ok(id)
+    }
+
+    fn take_log(&mut self, plan: PlanId) -> StepLog {
+        self.plans[plan.0].profiled.as_mut().map(|(_, log)| std::mem::take(log)).unwrap_or_default()
     }
 
     /// Runs the step from beginning to end.
@@ -285,9 +303,13 @@ impl Session for ReferenceSession {
             sanitizer: self.sanitizer.as_mut(),
             prepared: &self.plans[plan.0],
             queue: Vec::new(),
+            epoch: self.epoch,
+            moments: Vec::new(),
         };
+        running.note(None);
         replay(&context.plan, &mut running, tracker.as_mut(), &edits)?;
-        running.run_queue();
+        running.note(None);
+        let moments_ns = running.moments;
         if let Some(sanitizer) = &mut self.sanitizer {
             sanitizer.end();
             self.plans[plan.0].footprints = sanitizer.footprints().clone();
@@ -301,6 +323,10 @@ impl Session for ReferenceSession {
         self.finished.push_back((ticket, outputs));
         self.cost.steps += 1;
         self.cost.submit_ns += start.elapsed().as_nanos() as u64;
+        if let Some((_, log)) = &mut self.plans[plan.0].profiled {
+            log.steps.push(StepTimes { moments_ns });
+            log.note(HostWork::Submit, start);
+        }
         Ok(ticket)
     }
 
@@ -358,9 +384,24 @@ struct Running<'a> {
     prepared: &'a Prepared,
     /// Dispatches of the level that have not run yet, by number.
     queue: Vec<usize>,
+    epoch: Instant,
+    /// Nanoseconds since then, of a step that is timed.
+    moments: Vec<u64>,
 }
 
 impl Running<'_> {
+    /// Runs what waits and notes the time, if the step is timed as finely; nothing stands for its first and last
+    /// moment.
+    fn note(&mut self, grain: Option<Grain>) {
+        let timed = self.prepared.profiled.as_ref().map(|(timed, _)| *timed);
+        if grain.is_none() || grain == timed {
+            self.run_queue();
+        }
+        if timed.is_some() && (grain.is_none() || grain == timed) {
+            self.moments.push(self.epoch.elapsed().as_nanos() as u64);
+        }
+    }
+
     /// Runs what waits, side by side.
     fn run_queue(&mut self) {
         if !self.queue.is_empty() {
@@ -400,5 +441,13 @@ impl Recorder for Running<'_> {
             sanitizer.copy(copy);
         }
         Ok(())
+    }
+
+    fn command_done(&mut self) {
+        self.note(Some(Grain::Commands));
+    }
+
+    fn level_done(&mut self) {
+        self.note(Some(Grain::Levels));
     }
 }

@@ -53,7 +53,7 @@ impl Gpu {
         let wanted = if matrices { MATRIX_FEATURES } else { Features::SUBGROUP };
         let descriptor = DeviceDescriptor {
             label: Some("graphc"),
-            required_features: adapter.features() & wanted.union(clock::FEATURES),
+            required_features: adapter.features() & wanted.union(clock::FEATURES_IN_PASSES),
             required_limits: adapter.limits(),
             experimental_features: if matrices { matrices_allowed() } else { ExperimentalFeatures::disabled() },
             // Buffers are made once and are large: blocks to allocate from would mostly stay empty.

@@ -13,6 +13,7 @@ use ::wgpu::{
 };
 
 use crate::exec::slots::SlotPool;
+use crate::exec::times::StepLog;
 use crate::exec::wgpu::clock::Clock;
 use crate::exec::wgpu::gpu::{DEVICE, Gpu};
 use crate::exec::{ExecError, Inputs, STEPS_IN_FLIGHT};
@@ -30,6 +31,8 @@ pub(super) struct Prepared {
     /// The host-visible buffers that the host writes.
     pub(super) host_writes: Vec<HostWrite>,
     pub(super) frames: [Frame; STEPS_IN_FLIGHT],
+    /// Of a plan that is profiled.
+    pub(super) log: Option<StepLog>,
 }
 
 /// What one step in flight has to itself.
@@ -212,7 +215,7 @@ pub(super) fn prepare(
         }
     }
     let frames = [buffers, second].map(|buffers| Frame { buffers, recorded: None, clock: None });
-    Ok(Prepared { plan, pipelines, bind_groups, host_writes, frames })
+    Ok(Prepared { plan, pipelines, bind_groups, host_writes, frames, log: None })
 }
 
 fn read_back(gpu: &Gpu, plan: &Plan, id: BufferId) -> Result<Buffer, ExecError> {

@@ -11,7 +11,8 @@ use ::wgpu::{Buffer, CommandBuffer, CommandEncoder, CommandEncoderDescriptor, Co
 use crate::base::limits::Limits;
 use crate::exec::replay::{Recorder, Tracker, replay};
 use crate::exec::slots::SlotPool;
-use crate::exec::wgpu::clock::Clock;
+use crate::exec::times::{Grain, HostWork, StepLog};
+use crate::exec::wgpu::clock::{self, Clock};
 use crate::exec::wgpu::gpu::{DEVICE, Gpu, Mapping};
 use crate::exec::wgpu::prepare::{Frame, PipelineCache, Prepared, prepare};
 use crate::exec::{
@@ -102,6 +103,23 @@ impl WgpuSession {
         if missing.is_empty() { Ok(()) } else { Err(ExecError::TooSmall { missing }) }
     }
 
+    /// A clock for each frame of a plan.
+    fn clocks(&self, plan: &Plan, grain: Grain) -> Result<[Option<Clock>; STEPS_IN_FLIGHT], ExecError> {
+        Ok([Clock::new(&self.gpu, plan, grain)?, Clock::new(&self.gpu, plan, grain)?])
+    }
+
+    fn prepare_with(
+        &mut self,
+        plan: CheckedPlan,
+        clocks: [Option<Clock>; STEPS_IN_FLIGHT],
+    ) -> Result<PlanId, ExecError> {
+        let id = self.prepare(plan)?;
+        for (frame, clock) in self.plans[id.0].frames.iter_mut().zip(clocks) {
+            frame.clock = clock;
+        }
+        Ok(id)
+    }
+
     /// Waits for the oldest steps and discards their outputs until another one may be submitted.
     fn make_room(&mut self) -> Result<(), ExecError> {
         while self.flights.len() >= STEPS_IN_FLIGHT {
@@ -118,10 +136,13 @@ impl WgpuSession {
         self.gpu.wait(Some(flight.submission.clone()))?;
         let clock = &self.plans[flight.plan].frames[flight.frame].clock;
         if let (Some(clock), Some(stamps)) = (clock, &flight.stamps)
-            && let Some(ns) = clock.elapsed_ns(stamps)?
+            && let Some(times) = clock.times(stamps)?
         {
             self.gpu_cost.steps += 1;
-            self.gpu_cost.ns += ns;
+            self.gpu_cost.ns += times.total_ns();
+            if let Some(log) = &mut self.plans[flight.plan].log {
+                log.steps.push(times);
+            }
         }
         Ok(())
     }
@@ -146,6 +167,7 @@ impl WgpuSession {
         let recorded = record(&self.gpu, &self.plans[plan], frame, self.track)?;
         self.plans[plan].frames[frame].recorded = Some(recorded);
         self.cost.record_ns += watch.elapsed_ns();
+        watch.note(HostWork::Record, &mut self.plans[plan].log);
         self.gpu.healthy()
     }
 
@@ -167,6 +189,7 @@ impl WgpuSession {
         self.flights.push_back(Flight { ticket, plan, frame, submission, mappings, stamps });
         self.cost.steps += 1;
         self.cost.submit_ns += watch.elapsed_ns();
+        watch.note(HostWork::Submit, &mut self.plans[plan].log);
         self.gpu.healthy()?;
         Ok(ticket)
     }
@@ -223,11 +246,23 @@ impl Session for WgpuSession {
     }
 
     fn prepare_timed(&mut self, plan: CheckedPlan) -> Result<PlanId, ExecError> {
-        let id = self.prepare(plan)?;
-        for frame in &mut self.plans[id.0].frames {
-            frame.clock = Clock::new(&self.gpu)?;
+        let clocks = self.clocks(&plan, Grain::Step)?;
+        self.prepare_with(plan, clocks)
+    }
+
+    fn prepare_profiled(&mut self, plan: CheckedPlan, grain: Grain) -> Result<PlanId, ExecError> {
+        if !self.gpu.device.features().contains(clock::FEATURES_IN_PASSES) {
+            let reason = format!("the device lacks one of {}", clock::FEATURES_IN_PASSES);
+            return Err(ExecError::NoClock { reason });
         }
+        let clocks = self.clocks(&plan, grain)?;
+        let id = self.prepare_with(plan, clocks)?;
+        self.plans[id.0].log = Some(StepLog::default());
         Ok(id)
+    }
+
+    fn take_log(&mut self, plan: PlanId) -> StepLog {
+        self.plans[plan.0].log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn step(&mut self, plan: PlanId, inputs: &Inputs) -> Result<Ticket, ExecError> {
@@ -311,9 +346,9 @@ impl Session for WgpuSession {
 fn record(gpu: &Gpu, prepared: &Prepared, frame: usize, track: bool) -> Result<CommandBuffer, ExecError> {
     let label = Some(prepared.plan.graph.as_str());
     let encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor { label });
-    let mut recording =
-        Recording { prepared, buffers: &prepared.frames[frame].buffers, pass: None, pipeline: None, encoder };
     let clock = prepared.frames[frame].clock.as_ref();
+    let buffers = &prepared.frames[frame].buffers;
+    let mut recording = Recording { prepared, buffers, clock, moment: 1, pass: None, pipeline: None, encoder };
     if let Some(clock) = clock {
         clock.begin(&mut recording.encoder);
     }
@@ -330,6 +365,10 @@ fn record(gpu: &Gpu, prepared: &Prepared, frame: usize, track: bool) -> Result<C
 struct Recording<'a> {
     prepared: &'a Prepared,
     buffers: &'a [Buffer],
+    /// Of a step whose time is noted.
+    clock: Option<&'a Clock>,
+    /// Its next moment.
+    moment: u32,
     /// Open from the first dispatch after a copy to the next copy: passes cost more than dispatches.
     pass: Option<ComputePass<'static>>,
     /// What is set in the open pass.
@@ -341,6 +380,14 @@ impl Recording<'_> {
     fn end_pass(&mut self) {
         self.pass = None;
         self.pipeline = None;
+    }
+
+    /// Notes a moment, if it is one of the clock's.
+    fn note(&mut self, grain: Grain) {
+        if let Some(clock) = self.clock.filter(|clock| clock.grain == grain) {
+            clock.note(&mut self.encoder, self.pass.as_mut(), self.moment);
+            self.moment += 1;
+        }
     }
 }
 
@@ -373,6 +420,14 @@ impl Recorder for Recording<'_> {
         self.encoder.copy_buffer_to_buffer(from, copy.from.offset_bytes, to, copy.to.offset_bytes, size_bytes);
         Ok(())
     }
+
+    fn command_done(&mut self) {
+        self.note(Grain::Commands);
+    }
+
+    fn level_done(&mut self) {
+        self.note(Grain::Levels);
+    }
 }
 
 /// Measures CPU time where there is a clock: `Instant::now` panics on `wasm32-unknown-unknown`.
@@ -394,6 +449,16 @@ impl Stopwatch {
         return self.started.elapsed().as_nanos() as u64;
         #[cfg(target_arch = "wasm32")]
         return 0;
+    }
+
+    /// Tells the log of a plan that is profiled.
+    fn note(&self, work: HostWork, log: &mut Option<StepLog>) {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(log) = log {
+            log.note(work, self.started);
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = (work, log);
     }
 }
 
