@@ -93,7 +93,7 @@ fn bytes_of_weights_are_those_that_bench_counts() {
     let total = |shape| {
         let compiled = compiler.compile(shape).expect("compiles");
         let traffic: Traffic = traffic(&compiled.model, &compiled.plan).into_iter().flatten().sum();
-        (traffic, weight_bytes_read(&compiled.plan))
+        (traffic, weight_bytes_read(&compiled.model))
     };
     let shape = |sequences, capacity| StepShape { tokens: sequences, sequences, rows: sequences, capacity };
     let (one, read) = total(shape(1, 1));

@@ -5,6 +5,7 @@
 //! state; the device's bandwidth was measured by the same executor in the same run. Never prints, and never samples but
 //! greedily.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -17,9 +18,9 @@ use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use crate::generate::batch::{Batch, Feed, SequenceId};
 use crate::generate::sample::argmax;
 use crate::generate::{GenerateError, Rows, STEP_TOKENS};
-use crate::plan::command::{BufferKind, Command, Dispatch, Slice};
+use crate::model::{Model, Origin, ValueId};
+use crate::plan::CheckedPlan;
 use crate::plan::weights::StateLayout;
-use crate::plan::{CheckedPlan, Plan};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,8 @@ pub fn bench<E: Executor>(
     assert!(prefill_tokens > 0 && decode_tokens > 0 && sequences > 0 && rounds > 0, "there is something to run");
     let bytes_per_s = bandwidth(executor, stream, checkpoint, rounds)?;
 
-    let plan = model.compile(decode_shape(sequences))?.plan;
+    let compiled = model.compile(decode_shape(sequences))?;
+    let (weight_bytes, plan) = (weight_bytes_read(&compiled.model), compiled.plan);
     let step_tokens = std::iter::once(sequences).chain(STEP_TOKENS.into_iter().filter(|size| *size > sequences));
     let sizes = (sequences, step_tokens.collect());
     let mut batch = Batch::open(executor, model, checkpoint, sizes, &mut |_, _| ())?;
@@ -110,7 +112,6 @@ pub fn bench<E: Executor>(
     let seconds = seconds(&mut batch, &plan, options)?;
 
     let (summary, device) = (plan.summary(), executor.device());
-    let weight_bytes = weight_bytes_read(&plan);
     Ok(Report {
         graph: summary.graph,
         device: device.name.clone(),
@@ -294,58 +295,27 @@ pub(super) fn bandwidth<E: Executor>(
     Ok((u64::from(capacity) * row_bytes * u64::from(passes)) as f64 / seconds)
 }
 
-/// Bytes of weights that one step reads: every byte bound by a dispatch, once, but for dispatches that also bind the
-/// token ids. Those look rows up in a table, and read next to nothing of it. Padding between packed weights counts,
-/// which is little; a lookup that a graph has fused with a matrix product would wrongly leave the matrix out.
-pub fn weight_bytes_read(plan: &Plan) -> u64 {
-    let lookups = token_slices(plan);
-    let overlap = |a: &Slice, b: &Slice| {
-        let starts_before_end = |a: &Slice, b: &Slice| b.end_bytes().is_none_or(|end| a.offset_bytes < end);
-        a.buffer == b.buffer && starts_before_end(a, b) && starts_before_end(b, a)
+/// Bytes of weights that one step reads: those of every op, each tensor once, but for ops that also take the token ids.
+/// Those look rows up in a table, and read next to nothing of it.
+pub fn weight_bytes_read(model: &Model) -> u64 {
+    let is_tokens = |value: ValueId| {
+        model.inputs.iter().any(|input| input.value == value && input.role == InputRole::TokenIds)
     };
-    let looks_up =
-        |dispatch: &Dispatch| dispatch.bindings.iter().any(|slice| lookups.iter().any(|other| overlap(slice, other)));
-    let is_weight = |slice: &&Slice| matches!(plan.buffers[slice.buffer].kind, BufferKind::Weight { .. });
-    let mut slices: Vec<Slice> = Vec::new();
-    for command in plan.commands() {
-        if let Command::Dispatch(dispatch) = command
-            && !looks_up(dispatch)
-        {
-            slices.extend(dispatch.bindings.iter().filter(is_weight));
+    let mut read: BTreeSet<ValueId> = BTreeSet::new();
+    for op in model.ops.values() {
+        let values = || op.args.iter().filter_map(|arg| arg.input);
+        if values().any(is_tokens) {
+            continue;
         }
-    }
-    // By buffer, then by offset: so what was counted before is one range that ends somewhere.
-    slices.sort_unstable();
-    let mut bytes = 0;
-    let mut counted = None;
-    for slice in slices {
-        let end = slice.offset_bytes + slice.size_bytes;
-        let from = match counted {
-            Some((buffer, counted_end)) if buffer == slice.buffer => slice.offset_bytes.max(counted_end),
-            _ => slice.offset_bytes,
-        };
-        bytes += end.saturating_sub(from);
-        counted = Some((slice.buffer, end.max(from)));
-    }
-    bytes
-}
-
-/// Where the token ids are on the device.
-fn token_slices(plan: &Plan) -> Vec<Slice> {
-    let mut found = Vec::new();
-    for input in plan.inputs.iter().filter(|input| input.role == InputRole::TokenIds) {
-        for command in plan.commands() {
-            if let Command::Copy(copy) = command
-                && copy.from.buffer == input.slice.buffer
-                && let Some(inside) = input.slice.offset_bytes.checked_sub(copy.from.offset_bytes)
-                && inside < copy.from.size_bytes
-            {
-                let offset_bytes = copy.to.offset_bytes + inside;
-                found.push(Slice { offset_bytes, size_bytes: input.slice.size_bytes, ..copy.to });
+        for value in values() {
+            match &model.values[value].origin {
+                Origin::Weight { .. } => drop(read.insert(value)),
+                Origin::Join { parts } => read.extend(parts),
+                _ => {}
             }
         }
     }
-    found
+    read.iter().map(|value| model.values[*value].dtype.storage_bytes(model.values[*value].count())).sum()
 }
 
 /// CPU time of a step of one token.

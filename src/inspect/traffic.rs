@@ -84,7 +84,7 @@ fn of_op(model: &Model, plan: &Plan, op: &Op) -> Traffic {
         let bytes = value.dtype.storage_bytes(value.count());
         let times = u64::from(arg.access.reads) + u64::from(arg.access.writes);
         let (sum, bytes) = match value.origin {
-            Origin::Weight { .. } => (&mut found.weight_bytes, if looks_up { 0 } else { bytes }),
+            Origin::Weight { .. } | Origin::Join { .. } => (&mut found.weight_bytes, if looks_up { 0 } else { bytes }),
             _ if model.state_of(id).is_some() => (&mut found.state_bytes, bytes / capacity * sequences.min(capacity)),
             _ if input_role(id).is_some() => (&mut found.host_bytes, bytes),
             _ => (&mut found.value_bytes, bytes),
