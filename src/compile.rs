@@ -17,6 +17,8 @@ use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
 use crate::plan::file::{PlanFile, digest, from_text};
 use crate::plan::usage::Usage;
+#[cfg(doc)]
+use crate::plan::weights::StateLayout;
 use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
 use crate::sources;
@@ -89,7 +91,7 @@ impl Program {
     /// A compiler for a checkpoint and a device, that keeps no values and takes every variant of a kernel.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
         let Self { sources, graph, kernels } = self;
-        Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false }
+        Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false, draws: false }
     }
 }
 
@@ -110,6 +112,9 @@ pub struct Compiler<'a> {
     pub keep: &'a [String],
     /// Whether to take only variants of kernels whose order of summation does not depend on the step's shape.
     pub batch_invariant: bool,
+    /// Whether steps draw the next tokens themselves, instead of giving logits. Both kinds expect the same weights, and
+    /// a session for those that draw runs both: see [`StateLayout::begins_with`].
+    pub draws: bool,
 }
 
 /// What each stage made.
@@ -196,8 +201,8 @@ impl Compiler<'_> {
     /// # Errors
     /// Everything that is wrong with the graph.
     pub fn model(&self, shape: StepShape) -> Result<(Model, Vec<Diagnostic>), CompileError> {
-        let Self { limits, keep, batch_invariant, .. } = *self;
-        let request = Request { shape, limits, keep, batch_invariant };
+        let Self { limits, keep, batch_invariant, draws, .. } = *self;
+        let request = Request { shape, limits, keep, batch_invariant, draws };
         let built = model::build(self.graph, self.kernels, self.sources, self.index, &request);
         built.map_err(|diagnostics| CompileError::wrong(diagnostics, self.sources))
     }
@@ -206,9 +211,9 @@ impl Compiler<'_> {
     /// size and wherever they are made. Of a graph that has no such step, each plan has its own way.
     fn state_rests(&self, model: &Model, schedule: &Schedule) -> Vec<Usage> {
         let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: model.shape.capacity };
-        let Self { limits, batch_invariant, .. } = *self;
+        let Self { limits, batch_invariant, draws, .. } = *self;
         let rests = |keep| {
-            let request = Request { shape: one, limits, keep, batch_invariant };
+            let request = Request { shape: one, limits, keep, batch_invariant, draws };
             let (model, _) = model::build(self.graph, self.kernels, self.sources, self.index, &request).ok()?;
             Some(lower::state_rests(&model, &schedule::build(&model).ok()?))
         };

@@ -69,7 +69,8 @@ fn measure<E: Executor>(
     let index = input.checkpoint.index();
     let Input { sources, graph, kernels, .. } = input;
     let keep = flags.keep.as_slice();
-    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: flags.batch_invariant };
+    let batch_invariant = flags.batch_invariant;
+    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false };
     // The program's own kernels, whatever folders were named; the graph has no weights, so that any checkpoint will do.
     let tool = Program::built_in(STREAM_GRAPH)?;
     let stream = tool.compiler(index, limits);

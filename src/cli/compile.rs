@@ -34,6 +34,9 @@ pub(super) struct PlanArgs {
     /// Sequences that a session of the plan holds [default: those of a step]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub capacity: Option<u32>,
+    /// Compile a step that draws the next tokens itself, instead of giving logits
+    #[arg(long)]
+    pub draws: bool,
     /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits [default: vulkan]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
@@ -123,6 +126,7 @@ pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits:
         limits,
         keep: &model.keep,
         batch_invariant: model.batch_invariant,
+        draws: args.draws,
     };
     let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
     let (rows, capacity) = (args.rows.unwrap_or(sequences), args.capacity.unwrap_or(sequences));
