@@ -5,15 +5,16 @@
 //! state; the device's bandwidth was measured by the same executor in the same run. Never prints, and never samples but
 //! greedily.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::base::role::{InputRole, OutputRole};
+use crate::base::role::{CARRIED, DRAW_WORDS, InputRole, OutputRole};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
-use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
+use crate::exec::{ExecError, Executor, Inputs, PlanId, STEPS_IN_FLIGHT, Session, Weights};
 use crate::generate::sample::argmax;
 use crate::generate::{Decoder, GenerateError, Rows, STEP_TOKENS};
 use crate::plan::command::{BufferKind, Command, Dispatch, Slice};
@@ -60,6 +61,9 @@ pub struct Report {
     pub decode_tokens_per_s: f64,
     /// Decoding with two steps in flight, tokens known beforehand, the host reading nothing in between.
     pub decode_queued_tokens_per_s: f64,
+    /// Decoding with the best token drawn by the steps themselves: each is submitted before the host knows the token that
+    /// it reads, and the host reads them all; nothing if the graph has no steps that draw.
+    pub decode_carried_tokens_per_s: Option<f64>,
     /// Recording and submitting, by step of synchronised decoding.
     pub cpu_us_per_step: f64,
     /// From a step's first command to the end of its last, by the GPU's clock, two steps in flight; nothing if it has
@@ -96,12 +100,17 @@ pub fn bench<E: Executor>(
     let plan = model.compile(ONE)?.plan;
     let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
     let vocabulary = logits.and_then(|output| output.shape.last().copied()).ok_or(GenerateError::NoLogits)?;
+    let drawing = match model.graph.carry {
+        Some(_) => Some(Compiler { draws: true, keep: &[], ..model }.compile(ONE)?.plan),
+        None => None,
+    };
     let weights = Weights { layout: &plan.weights, checkpoint };
-    let session = executor.open(&weights, &plan.state, &mut |_, _| ())?;
+    let state = drawing.as_ref().map_or(&plan.state, |plan| &plan.state);
+    let session = executor.open(&weights, state, &mut |_, _| ())?;
     let mut decoder = Decoder::new(session, model, STEP_TOKENS.to_vec(), vocabulary);
     decoder.prepare(prefill_tokens as usize, Rows::Last)?;
 
-    let seconds = seconds(&mut decoder, &plan, vocabulary, options)?;
+    let seconds = seconds(&mut decoder, (&plan, drawing), vocabulary, options)?;
 
     let (summary, device) = (plan.summary(), executor.device());
     let weight_bytes = weight_bytes_read(&plan);
@@ -119,6 +128,7 @@ pub fn bench<E: Executor>(
         prefill_tokens_per_s: f64::from(prefill_tokens) / seconds.prefill,
         decode_tokens_per_s: seconds.synced.recip(),
         decode_queued_tokens_per_s: seconds.queued.recip(),
+        decode_carried_tokens_per_s: seconds.carried.map(f64::recip),
         cpu_us_per_step: seconds.cpu * 1e6,
         gpu_us_per_step: seconds.gpu.map(|seconds| seconds * 1e6),
         weight_bytes_per_token: weight_bytes,
@@ -133,12 +143,13 @@ struct Seconds {
     synced: f64,
     cpu: f64,
     queued: f64,
+    carried: Option<f64>,
     gpu: Option<f64>,
 }
 
 fn seconds<S: Session>(
     decoder: &mut Decoder<'_, S>,
-    plan: &CheckedPlan,
+    (plan, drawing): (&CheckedPlan, Option<CheckedPlan>),
     vocabulary: u64,
     options: &BenchOptions,
 ) -> Result<Seconds, GenerateError> {
@@ -162,8 +173,16 @@ fn seconds<S: Session>(
         let after = session.gpu_cost();
         Ok([untimed, (after.ns - before.ns) as f64 / 1e9 / (after.steps - before.steps) as f64])
     })?;
+    let carried = match drawing {
+        Some(drawing) => {
+            let id = session.prepare(drawing)?;
+            Some(medians(rounds, || Ok([carried(session, id, &plan.state, decode_tokens)?]))?[0])
+        }
+        None => None,
+    };
     // Where no steps were timed, 0 by 0 is no number.
-    Ok(Seconds { prefill, synced, cpu, queued: queued_step, gpu: Some(gpu).filter(|seconds| seconds.is_finite()) })
+    let gpu = Some(gpu).filter(|seconds| seconds.is_finite());
+    Ok(Seconds { prefill, synced, cpu, queued: queued_step, carried, gpu })
 }
 
 /// A step of one token.
@@ -217,6 +236,29 @@ fn queued(session: &mut impl Session, plan: PlanId, state: &StateLayout, steps: 
         last = session.step(plan, &one_token())?;
     }
     session.outputs(last)?;
+    Ok(began.elapsed().as_secs_f64() / f64::from(steps))
+}
+
+/// Decodes greedily by steps that draw, as many in flight as may be; returns seconds a step.
+fn carried(session: &mut impl Session, plan: PlanId, state: &StateLayout, steps: u32) -> Result<f64, GenerateError> {
+    reset(session, state)?;
+    // All zero: the best.
+    let rules = vec![0; DRAW_WORDS as usize];
+    let began = Instant::now();
+    let mut flights = VecDeque::new();
+    for step in 0..steps {
+        let token = if step == 0 { 0 } else { CARRIED };
+        let inputs = one_token().with(InputRole::TokenIds, vec![token]).with(InputRole::DrawRules, rules.clone());
+        flights.push_back(session.step(plan, &inputs)?);
+        if flights.len() == STEPS_IN_FLIGHT
+            && let Some(oldest) = flights.pop_front()
+        {
+            session.outputs(oldest)?;
+        }
+    }
+    for flight in flights {
+        session.outputs(flight)?;
+    }
     Ok(began.elapsed().as_secs_f64() / f64::from(steps))
 }
 
