@@ -53,8 +53,8 @@ fn go_on(batch: &mut Batch<'_, AnySession>, prompts: &[Prompt], rules: &Rules<'_
 /// Prompts of lengths around the steps' sizes, more than there are rows, that end at different times.
 fn prompts(vocab: u32) -> Vec<Prompt> {
     let tokens = |nth: u32, count: u32| (0..count).map(|at| (at * 37 + nth * 11) % vocab).collect();
-    let lengths = [1, 3, 9, 2, 21].into_iter().zip(0u32..);
-    lengths.map(|(length, nth)| Prompt { tokens: tokens(nth, length), count: 3 + nth * 2, seed: nth.into() }).collect()
+    let lengths = [1, 9, 2, 21].into_iter().zip(0u32..);
+    lengths.map(|(length, nth)| Prompt { tokens: tokens(nth, length), count: 2 + nth, seed: nth.into() }).collect()
 }
 
 fn check_greedy(program: &Program, checkpoint: &Checkpoint, vocab: u32, (device, kind): (&str, Kind)) {
@@ -73,18 +73,17 @@ fn check_greedy(program: &Program, checkpoint: &Checkpoint, vocab: u32, (device,
 
 #[test]
 fn greedy_tokens_are_the_hosts() {
-    for (name, version) in [("rwkv7", Version::V7), ("rwkv4", Version::V4), ("rwkv5.2", Version::V5_2)] {
-        let (program, checkpoint) = (Program::built_in(name, &[]), model(version, 1000));
-        everywhere().for_each(|place| check_greedy(&program, &checkpoint, 1000, place));
-    }
+    let (program, checkpoint) = (Program::built_in("rwkv7", &[]), model(Version::V7, 1000));
+    everywhere().for_each(|place| check_greedy(&program, &checkpoint, 1000, place));
+    // The others differ in the parts that they are made of.
+    let (program, checkpoint) = (Program::built_in("rwkv4", &[]), model(Version::V4, 1000));
+    check_greedy(&program, &checkpoint, 1000, (DEVICES[0], Kind::Hal));
 }
 
 #[test]
 fn greedy_tokens_of_a_large_vocabulary_are_the_hosts() {
     let (program, checkpoint) = (Program::built_in("rwkv7", &[]), model(Version::V7, 65536));
-    for kind in [Kind::Wgpu, Kind::Hal] {
-        check_greedy(&program, &checkpoint, 65536, (DEVICES[0], kind));
-    }
+    check_greedy(&program, &checkpoint, 65536, (DEVICES[0], Kind::Hal));
 }
 
 /// A text of one sequence, by steps that draw or by the host, and the state behind all of it.
@@ -120,7 +119,7 @@ fn text(
 #[test]
 fn the_state_behind_a_text_is_the_hosts() {
     let (program, checkpoint) = (Program::built_in("rwkv7", &[]), model(Version::V7, 1000));
-    for (device, kind) in everywhere() {
+    for (device, kind) in everywhere().filter(|(device, _)| *device != DEVICES[1]) {
         let Some(executor) = AnyExecutor::find(kind, device) else { continue };
         let limits = executor.device().limits.clone();
         let plain = program.compiler(checkpoint.index(), &limits, &[]);
@@ -217,11 +216,11 @@ fn draws(
     drawn
 }
 
-/// A batch of many sequences that read a table, for each executor on each device but those left out.
+/// A batch of many sequences that read a table, for these executors on the first device.
 fn with_table(rows: &[Vec<f32>], only: &[Kind], mut test: impl FnMut(&str, Kind, &mut Batch<'_, AnySession>)) {
     let shaders = sources::shaders(None).expect("built in");
     let (program, checkpoint) = (Program::parse("look_up.ron", LOOK_UP.to_owned(), &shaders), table(rows));
-    for (device, kind) in everywhere().filter(|(_, kind)| only.contains(kind)) {
+    for (device, kind) in everywhere().filter(|(device, kind)| only.contains(kind) && *device != DEVICES[1]) {
         let Some(executor) = AnyExecutor::find(kind, device) else { continue };
         let limits = executor.device().limits.clone();
         let compiler = Compiler { draws: true, ..program.compiler(checkpoint.index(), &limits, &[]) };
@@ -379,7 +378,7 @@ fn check_distribution(batch: &mut Batch<'_, AnySession>, rows: &[Vec<f32>], step
 
 #[test]
 fn draws_are_distributed_as_the_hosts() {
-    for (width, steps) in [(64, 12), (1000, 12), (4099, 12)] {
+    for (width, steps) in [(64, 8), (1100, 6)] {
         let rows = spread(width);
         let mut by_device: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         with_table(&rows, &ALL[..2], |device, kind, batch| {
@@ -450,8 +449,7 @@ fn a_sampled_text_depends_on_its_seed_alone() {
     let mut alone = batch(&executor, compiler, &checkpoint, (1, &[1, 4, 16]));
     for (prompt, expected) in prompts.iter().zip(&together) {
         assert_eq!(go_on(&mut alone, std::slice::from_ref(prompt), &rules), std::slice::from_ref(expected));
-        let other = Prompt { seed: prompt.seed + 1000, count: 12, ..prompt.clone() };
-        let longer = Prompt { count: 12, ..prompt.clone() };
-        assert_ne!(go_on(&mut alone, &[other], &rules), go_on(&mut alone, &[longer], &rules), "another seed");
     }
+    let seeded = |seed| Prompt { seed, count: 8, ..prompts[0].clone() };
+    assert_ne!(go_on(&mut alone, &[seeded(1)], &rules), go_on(&mut alone, &[seeded(2)], &rules), "another seed");
 }

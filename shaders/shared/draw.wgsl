@@ -61,16 +61,32 @@ fn workgroup_total(lane: u32, own: Total) -> Total {
     return Total(count, workgroupUniformLoad(&masses[0]));
 }
 
+// Four tokens of a thread, and their logits: loads that do not wait for each other. Behind the last, it is the last.
+const FOUR: vec4<u32> = vec4<u32>(0u, LANES, 2u * LANES, 3u * LANES);
+
+fn four_logits(row: Row, tokens: vec4<u32>) -> vec4<f32> {
+    let at = row.begin + min(tokens, vec4<u32>(V - 1u));
+    return vec4<f32>(load_logits(at.x), load_logits(at.y), load_logits(at.z), load_logits(at.w));
+}
+
+// With one token more, if it is left and its key is at least `low`.
+fn added(own: Total, row: Row, cut: Cut, low: u32, token: u32, logit: f32) -> Total {
+    let key = key_of(logit);
+    let counts = token < V && key >= low && is_left(key, token, cut);
+    let mass = select(0.0, weight(over_best(row, logit, key)), counts);
+    return Total(own.count + u32(counts), own.mass + mass);
+}
+
 // Of what is left, that with keys from `low` on.
 fn total_above(lane: u32, row: Row, cut: Cut, low: u32) -> Total {
     var own = Total(0u, 0.0);
-    for (var token = lane; token < V; token += LANES) {
-        let logit = load_logits(row.begin + token);
-        let key = key_of(logit);
-        if key >= low && is_left(key, token, cut) {
-            own.count += 1u;
-            own.mass += weight(over_best(row, logit, key));
-        }
+    for (var first = lane; first < V; first += 4u * LANES) {
+        let tokens = first + FOUR;
+        let logits = four_logits(row, tokens);
+        own = added(own, row, cut, low, tokens.x, logits.x);
+        own = added(own, row, cut, low, tokens.y, logits.y);
+        own = added(own, row, cut, low, tokens.z, logits.z);
+        own = added(own, row, cut, low, tokens.w, logits.w);
     }
     return workgroup_total(lane, own);
 }
@@ -200,22 +216,24 @@ fn thread_at(lane: u32, own: f32, limit: f32) -> u32 {
     return select(select(LANES, 2u * LANES - found, found <= 2u * LANES), found, found < LANES);
 }
 
-// The weight with which a token is drawn.
-fn chance(row: Row, cut: Cut, temperature: f32, token: u32) -> f32 {
-    if token >= V {
-        return 0.0;
-    }
-    let logit = load_logits(row.begin + token);
+// The weight with which a token of this logit is drawn.
+fn chance(row: Row, cut: Cut, temperature: f32, token: u32, logit: f32) -> f32 {
     let key = key_of(logit);
-    return select(0.0, weight(over_best(row, logit, key) / temperature), is_left(key, token, cut));
+    let is_drawn = token < V && is_left(key, token, cut);
+    return select(0.0, weight(over_best(row, logit, key) / temperature), is_drawn);
 }
 
 // One of what is left: first a thread is drawn, by the sum of its tokens, then one of them. Thread i has the tokens i,
 // i + LANES, i + 2 LANES, …
 fn drawn(lane: u32, row: Row, cut: Cut, temperature: f32, number: f32) -> u32 {
     var own = 0.0;
-    for (var token = lane; token < V; token += LANES) {
-        own += chance(row, cut, temperature, token);
+    for (var first = lane; first < V; first += 4u * LANES) {
+        let tokens = first + FOUR;
+        let logits = four_logits(row, tokens);
+        own += chance(row, cut, temperature, tokens.x, logits.x);
+        own += chance(row, cut, temperature, tokens.y, logits.y);
+        own += chance(row, cut, temperature, tokens.z, logits.z);
+        own += chance(row, cut, temperature, tokens.w, logits.w);
     }
     var limit = number * workgroup_sums(lane, own);
     let thread = thread_at(lane, own, limit);
@@ -223,14 +241,14 @@ fn drawn(lane: u32, row: Row, cut: Cut, temperature: f32, number: f32) -> u32 {
     // That thread's tokens, shared among all threads in the same way.
     own = 0.0;
     for (var token = thread + lane * LANES; token < V; token += LANES * LANES) {
-        own += chance(row, cut, temperature, token);
+        own += chance(row, cut, temperature, token, load_logits(row.begin + token));
     }
     workgroup_sums(lane, own);
     let place = thread_at(lane, own, limit);
     limit -= select(0.0, masses[max(place, 1u) - 1u], place > 0u);
     var found = NONE;
     for (var token = thread + place * LANES; token < V; token += LANES * LANES) {
-        let share = chance(row, cut, temperature, token);
+        let share = chance(row, cut, temperature, token, load_logits(row.begin + token));
         if share > 0.0 && (found == NONE || limit >= 0.0) {
             found = token;
             limit -= share;

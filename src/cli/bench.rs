@@ -93,7 +93,10 @@ fn table(report: &Report) -> String {
         ("queued", format!("{:.1} tokens/s, two steps in flight", report.decode_queued_tokens_per_s)),
         ("carried", {
             let rate = report.decode_carried_tokens_per_s;
-            rate.map_or_else(|| "no steps that draw".to_owned(), |rate| format!("{rate:.1} tokens/s, drawn by the steps"))
+            rate.map_or_else(
+                || "no steps that draw".to_owned(),
+                |rate| format!("{rate:.1} tokens/s, drawn by the steps"),
+            )
         }),
         ("CPU", format!("{:.1} us a step", report.cpu_us_per_step)),
         ("GPU", gpu),

@@ -196,6 +196,7 @@ pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'stat
         ("`--sequences`", plan.sequences.is_some()),
         ("`--rows`", plan.rows.is_some()),
         ("`--capacity`", plan.capacity.is_some()),
+        ("`--draws`", plan.draws),
         ("`--target`", plan.target.is_some()),
     ];
     flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()

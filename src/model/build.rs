@@ -61,8 +61,8 @@ pub fn build(
     index: &Index,
     request: &Request<'_>,
 ) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let (layout, reach) =
-        choose_layout(graph, lib, index, (request.shape, request.draws)).map_err(|wrong| graph.included.placed(wrong))?;
+    let (layout, reach) = choose_layout(graph, lib, index, (request.shape, request.draws))
+        .map_err(|wrong| graph.included.placed(wrong))?;
     let dims = Dims::new(graph, index, layout, (request.shape, request.draws));
     let mut builder = Builder::new(graph, lib, sources, index, request, layout, &dims);
     builder.model.weights = reach.tensors(graph, index, layout);

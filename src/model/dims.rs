@@ -41,12 +41,7 @@ pub struct Dims<'a> {
 
 impl<'a> Dims<'a> {
     /// Dims of which none is computed yet, for a step that draws tokens or one that does not.
-    pub fn new(
-        graph: &'a Graph,
-        index: &'a Index,
-        layout: &'a Layout,
-        (step, draws): (StepShape, bool),
-    ) -> Self {
+    pub fn new(graph: &'a Graph, index: &'a Index, layout: &'a Layout, (step, draws): (StepShape, bool)) -> Self {
         let slots = RefCell::new(graph.dims.iter().map(|_| Slot::Unasked).collect());
         Self { graph, index, layout, step, draws, slots, diagnostics: RefCell::default() }
     }

@@ -130,12 +130,7 @@ impl<S: Session> Batch<'_, S> {
     ///
     /// # Errors
     /// As [`submit_drawing`](Self::submit_drawing).
-    pub fn read_drawing(
-        &mut self,
-        sequence: SequenceId,
-        tokens: &[u32],
-        draw: Draw,
-    ) -> Result<Flight, GenerateError> {
+    pub fn read_drawing(&mut self, sequence: SequenceId, tokens: &[u32], draw: Draw) -> Result<Flight, GenerateError> {
         let mut done = 0;
         loop {
             let (step, _) = self.source.next(&self.options, &[tokens.len() - done], Rows::Last)?;
