@@ -426,6 +426,7 @@ fn refusals_of_the_command_line_read_as_kept() {
     keep("device_too_small", &dir, &format!("{COMPILE} --target small.ron"));
     keep("unknown_kept_value", &dir, &format!("{COMPILE} --keep i1.sum"));
     keep("kept_input", &dir, &format!("{COMPILE} --keep in.rows"));
+    keep("drawing_without_carry", &dir, &format!("{COMPILE} --draws"));
     keep("unknown_graph", &dir, &COMPILE.replace("compile", "compile tinny"));
     write(&dir.file("bad.ron"), "(max_buffer_bytes: 1");
     keep("bad_limits", &dir, &format!("{COMPILE} --target bad.ron"));

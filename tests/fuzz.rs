@@ -115,7 +115,16 @@ impl Pipeline {
         let (kernels, index) = (&self.kernels, self.checkpoint.index());
         let keep = ["x".to_owned()];
         let keep = if map.source(source).text.len().is_multiple_of(3) { &keep[..] } else { &[] };
-        let compiler = Compiler { graph: &graph, kernels, sources: &map, index, limits, keep, batch_invariant: false };
+        let compiler = Compiler {
+            graph: &graph,
+            kernels,
+            sources: &map,
+            index,
+            limits,
+            keep,
+            batch_invariant: false,
+            draws: false,
+        };
         match compiler.compile(shape) {
             Ok(compiled) => {
                 show(&compiled);
@@ -177,6 +186,7 @@ fn run_kernel(input: &[u8], others: &[(String, String)], checkpoint: &Checkpoint
         limits: &limits,
         keep: &[],
         batch_invariant: false,
+        draws: false,
     };
     match compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 2, capacity: 1 }) {
         Ok(compiled) => {
@@ -357,6 +367,7 @@ fn plan_files() {
         limits: &limits,
         keep: &[],
         batch_invariant: false,
+        draws: false,
     };
     let plan = compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 1, capacity: 1 }).expect("compiles").plan;
     let text = file::to_text(&plan, "model");

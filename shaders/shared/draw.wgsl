@@ -100,7 +100,7 @@ fn count_equal(lane: u32, row: Row, key: u32, last: u32) -> u32 {
     return workgroup_total(lane, Total(own, 0.0)).count;
 }
 
-// Of what is left, the best tokens, as few as reach `enough`, which is at least one; `all` is the total of what is left.
+// Of what is left, the best tokens, as few as reach `enough`, which is one at least. `all` is its total.
 fn narrowed(lane: u32, row: Row, cut: Cut, all: Total, enough: Total) -> Cut {
     // What has keys from `low` on reaches it, what has keys from `high` on does not.
     var low = max(cut.floor, 1u);

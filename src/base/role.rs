@@ -3,8 +3,8 @@
 //! Gets a role's name from a graph, returns what the host must put there; so no tensor name stands in Rust. A graph may
 //! use a role once at most. Never says which kernel uses it.
 //!
-//! Steps that *draw* tell the host the tokens that come next instead of logits, and keep them, so that the next step can
-//! be submitted before the host has seen them: [`CARRIED`] stands for them among its tokens.
+//! Steps that *draw* tell the host the tokens that come next instead of logits, and keep them, so that the next step
+//! can be submitted before the host has seen them: [`CARRIED`] stands for them among its tokens.
 
 use std::fmt;
 
@@ -29,10 +29,10 @@ pub enum InputRole {
     StateRows,
     /// `u32 [R]`: the tokens (indices into `T`) whose output rows are wanted.
     OutputRows,
-    /// `u32 [7 S]`, in steps that draw: how each sequence draws. Of every seven words, the first is the temperature (the
-    /// bits of an `f32`; 0 takes the best), the second `top_k` (0 for all), the third and fourth `top_p` and `min_p`
-    /// (bits of an `f32`), the fifth and sixth the seed, its lower half first, and the last the number of the draw:
-    /// equal seeds and numbers draw alike.
+    /// `u32 [7 S]`, in steps that draw: how each sequence draws. Of every seven words, the first is the temperature
+    /// (the bits of an `f32`; 0 takes the best), the second `top_k` (0 for all), the third and fourth `top_p` and
+    /// `min_p` (bits of an `f32`), the fifth and sixth the seed, its lower half first, and the last the number of the
+    /// draw: equal seeds and numbers draw alike.
     DrawRules,
 }
 

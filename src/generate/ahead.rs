@@ -7,9 +7,9 @@
 //! How far steps run ahead is what the state allows. A step cannot be taken back, and what ends a text (a token or a
 //! text to stop at, or whoever reads it) is seen only when its token is on the host; by then, the sequence has read
 //! tokens behind the end. Those are dropped, and most often nobody asks for the state: the sequence leaves, or is put
-//! back into a state saved before. Where the state is asked for, no step is submitted before the token it reads is known
-//! to belong to the text; the token itself is carried all the same. A copy of the state at every token would cost each
-//! step more than it saves.
+//! back into a state saved before. Where the state is asked for, no step is submitted before the token that it reads is
+//! known to belong to the text; the token itself is carried all the same. A copy of the state at every token would cost
+//! each step more than it saves.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -19,9 +19,9 @@ use crate::generate::GenerateError;
 use crate::generate::batch::{Batch, DrawFeed, Flight, Next, SequenceId};
 use crate::generate::continuation::{Continuation, Drawn};
 
-/// Goes on from `first`, what the first draw has brought, until the continuation ends, or `take`, which gets all that is
-/// drawn, breaks it off. Returns the number of steps run. With `all_read`, the sequence has read every token of the text
-/// when this returns, and nothing else; otherwise its state means nothing.
+/// Goes on from `first`, what the first draw has brought, until the continuation ends, or `take`, which gets all that
+/// is drawn, breaks it off. Returns the number of steps run. With `all_read`, the sequence has read every token of the
+/// text when this returns, and nothing else; otherwise its state means nothing.
 ///
 /// # Errors
 /// What `take` returns; and as [`Batch::submit_drawing`] and [`Batch::drawn`].

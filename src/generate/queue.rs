@@ -4,7 +4,8 @@
 //! decodes and fills what is left of it with prompts, so that a long prompt holds nobody up. What a prompt goes on with
 //! depends on nothing but itself and its seed, as long as the kernels sum in an order that does not depend on company.
 //! Steps draw the tokens themselves where the batch has such and the rules allow it; then one is submitted before the
-//! tokens of the one before are known, and what it draws for a sequence that has ended meanwhile is dropped. Never runs more sequences than the batch has rows.
+//! tokens of the one before are known, and what it draws for a sequence that has ended meanwhile is dropped. Never runs
+//! more sequences than the batch has rows.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

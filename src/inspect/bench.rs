@@ -61,8 +61,8 @@ pub struct Report {
     pub decode_tokens_per_s: f64,
     /// Decoding with two steps in flight, tokens known beforehand, the host reading nothing in between.
     pub decode_queued_tokens_per_s: f64,
-    /// Decoding with the best token drawn by the steps themselves: each is submitted before the host knows the token that
-    /// it reads, and the host reads them all; nothing if the graph has no steps that draw.
+    /// Decoding with the best token drawn by the steps themselves: each is submitted before the host knows the token
+    /// that it reads, and the host reads them all; nothing if the graph has no steps that draw.
     pub decode_carried_tokens_per_s: Option<f64>,
     /// Recording and submitting, by step of synchronised decoding.
     pub cpu_us_per_step: f64,

@@ -208,7 +208,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What the host reads as logits is a row of floats for every wanted token, what it reads as tokens is one for each.
+    /// What the host reads as logits is a row of floats for every wanted token; as tokens, it is one for each.
     fn check_output(&mut self, output: &Output, value: ValueId) {
         let (dtype, shape) = (self.model.values[value].dtype, self.model.values[value].shape.clone());
         let rows = u64::from(self.request.shape.rows);
