@@ -10,6 +10,7 @@ use crate::base::limits::Limits;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
+use crate::fuse::{self, Applied, Rules};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib, reflect};
 use crate::model::{self, Model, Request};
@@ -32,6 +33,8 @@ pub struct Program {
     pub graph: Graph,
     /// The kernels.
     pub kernels: KernelLib,
+    /// The rewrite rules; nothing to compile the graph as it is written.
+    pub rules: Option<Rules>,
 }
 
 impl Program {
@@ -49,7 +52,22 @@ impl Program {
             return Err(CompileError::wrong(vec![unknown], &SourceMap::new()));
         };
         let parts: Vec<_> = parts.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect();
-        Self::with_parts(&format!("graphs/{path}"), &text, &parts, &shaders)
+        let mut program = Self::with_parts(&format!("graphs/{path}"), &text, &parts, &shaders)?;
+        program.read_rules(&sources::rewrites(None).expect("what is built in needs no reading"))?;
+        Ok(program)
+    }
+
+    /// Adds the rewrite rules of these texts: paths relative to the folder of graphs, as [`sources::rewrites`] returns
+    /// them. Rules for kernels that the program does not have are left out.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read_rules(&mut self, texts: &[(String, String)]) -> Result<(), CompileError> {
+        let Self { sources, kernels, .. } = self;
+        let files = fuse::add(sources, texts);
+        let wrong = |wrong| CompileError::wrong(wrong, sources);
+        self.rules = Some(fuse::parse(sources, &files, kernels, fuse::Unknown::LeftOut).map_err(wrong)?);
+        Ok(())
     }
 
     /// The graph of a text, which `path` names in diagnostics, and the kernels of others: paths relative to their
@@ -73,13 +91,14 @@ impl Program {
         shaders: &[(String, String)],
     ) -> Result<Self, CompileError> {
         let mut sources = SourceMap::new();
-        let (kernels, mut wrong) = kernel::load(&mut sources, shaders);
+        let (mut kernels, mut wrong) = kernel::load(&mut sources, shaders);
+        distrust_foreign(&mut kernels, shaders);
         let source = sources.add(path, graph);
         for (path, text) in parts {
             sources.add(path.as_str(), text.as_str());
         }
         match graph::parse(&sources, source) {
-            Ok(graph) if wrong.is_empty() => Ok(Self { sources, graph, kernels }),
+            Ok(graph) if wrong.is_empty() => Ok(Self { sources, graph, kernels, rules: None }),
             Ok(_) => Err(CompileError::wrong(wrong, &sources)),
             Err(more) => {
                 wrong.extend(more);
@@ -88,11 +107,31 @@ impl Program {
         }
     }
 
-    /// A compiler for a checkpoint and a device, that keeps no values and takes every variant of a kernel.
+    /// A compiler for a checkpoint and a device, that keeps no values, takes every variant of a kernel and applies all
+    /// rules.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
-        let Self { sources, graph, kernels } = self;
-        Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false, draws: false }
+        let Self { sources, graph, kernels, rules } = self;
+        let (keep, batch_invariant, draws, fuse) = (&[], false, false, rules.as_ref());
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, fuse }
     }
+}
+
+/// Has kernels run with all checks that differ in any text from those built in, whatever their manifests say: the
+/// built-in ones were looked at, with every index that they compute.
+pub fn distrust_foreign(kernels: &mut KernelLib, shaders: &[(String, String)]) {
+    let built_in = sources::shaders(None).expect("what is built in needs no reading");
+    let foreign: Vec<&str> = shaders
+        .iter()
+        .filter(|(path, text)| !built_in.iter().any(|(other, built_in)| other == path && built_in == text))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    let is_foreign = |path: &str| foreign.contains(&path);
+    // Any kernel may import a shared text.
+    let shared = foreign.iter().any(|path| path.starts_with("shared/"));
+    kernels.distrust(&|kernel| {
+        let texts = kernel.variants.iter().any(|variant| is_foreign(&variant.template.file));
+        !shared && !texts && !is_foreign(&format!("{}.ron", kernel.name))
+    });
 }
 
 /// What a model is compiled from.
@@ -115,13 +154,17 @@ pub struct Compiler<'a> {
     /// Whether steps draw the next tokens themselves, instead of giving logits. Both kinds expect the same weights, and
     /// a session for those that draw runs both: see [`StateLayout::begins_with`].
     pub draws: bool,
+    /// The rules by which ops are put together; nothing to compile the graph as it is written.
+    pub fuse: Option<&'a Rules>,
 }
 
 /// What each stage made.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The typed graph.
+    /// The typed graph, fused.
     pub model: Model,
+    /// What was fused.
+    pub applied: Applied,
     /// Its order.
     pub schedule: Schedule,
     /// The plan.
@@ -175,53 +218,72 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl Compiler<'_> {
-    /// Compiles for one step shape: `model::build`, `schedule::build`, `lower::lay_out`, `lower::lower`, `check`. Plans
-    /// for all step shapes of a capacity expect the same weights and the same state.
+    /// Compiles for one step shape: `model::build`, `fuse::fuse`, `schedule::build`, `lower::lay_out`, `lower::lower`,
+    /// `check`. Plans for all step shapes of a capacity expect the same weights and the same state.
     ///
     /// # Errors
     /// Everything that is wrong with the graph, or what the checker refuses.
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
         let wrong = |diagnostics| CompileError::wrong(diagnostics, self.sources);
         let (model, lints) = self.model(shape)?;
+        let (model, applied) = self.fused(model)?;
         let schedule = schedule::build(&model).map_err(wrong)?;
-        let (weights, rests) = (lower::lay_out(&model), self.state_rests(&model, &schedule));
+        let Agreed { rests, joins } = self.agreed(&model, &schedule);
+        let weights = lower::lay_out(&model, &joins);
         let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights, &rests).map_err(wrong)?;
         let missing = self.limits.missing_for(&plan.limits);
         if !missing.is_empty() {
             return Err(CompileError::TooSmall(missing));
         }
         let plan = check(plan).map_err(CompileError::Refused)?;
-        Ok(Compiled { model, schedule, plan, lints })
+        Ok(Compiled { model, applied, schedule, plan, lints })
     }
-}
 
-impl Compiler<'_> {
-    /// The model alone, `model::build`, for those who ask what a graph computes; and its lints.
+    /// The model alone as the graph is written, `model::build`, for those who ask what it computes; and its lints.
     ///
     /// # Errors
     /// Everything that is wrong with the graph.
     pub fn model(&self, shape: StepShape) -> Result<(Model, Vec<Diagnostic>), CompileError> {
-        let Self { limits, keep, batch_invariant, draws, .. } = *self;
-        let request = Request { shape, limits, keep, batch_invariant, draws };
+        let request = self.request(shape);
         let built = model::build(self.graph, self.kernels, self.sources, self.index, &request);
         built.map_err(|diagnostics| CompileError::wrong(diagnostics, self.sources))
     }
 
-    /// Where states rest: as suits steps of one token, which are most of all steps. So plans agree, whatever their own
-    /// size and wherever they are made. Of a graph that has no such step, each plan has its own way.
-    fn state_rests(&self, model: &Model, schedule: &Schedule) -> Vec<Usage> {
+    const fn request(&self, shape: StepShape) -> Request<'_> {
+        let Self { limits, keep, batch_invariant, draws, .. } = *self;
+        Request { shape, limits, keep, batch_invariant, draws }
+    }
+
+    fn fused(&self, model: Model) -> Result<(Model, Applied), CompileError> {
+        let Some(rules) = self.fuse else { return Ok((model, Applied::default())) };
+        let request = self.request(model.shape);
+        let fused = fuse::fuse(model, rules, self.kernels, self.sources, &request);
+        fused.map_err(|diagnostics| CompileError::wrong(diagnostics, self.sources))
+    }
+
+    /// What plans of all sizes agree on: what suits steps of one token, which are most of all steps, whatever a plan's
+    /// own size and wherever it is made. Of a graph that has no such step, each plan has its own way.
+    fn agreed(&self, model: &Model, schedule: &Schedule) -> Agreed {
         let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: model.shape.capacity };
-        let Self { limits, batch_invariant, draws, .. } = *self;
-        let rests = |keep| {
-            let request = Request { shape: one, limits, keep, batch_invariant, draws };
-            let (model, _) = model::build(self.graph, self.kernels, self.sources, self.index, &request).ok()?;
-            Some(lower::state_rests(&model, &schedule::build(&model).ok()?))
+        let of = |keep| {
+            let compiler = Compiler { keep, ..*self };
+            let (model, _) = compiler.fused(compiler.model(one).ok()?.0).ok()?;
+            let rests = lower::state_rests(&model, &schedule::build(&model).ok()?);
+            Some(Agreed { rests, joins: model.joins })
         };
         // A kept value may be there in steps of other sizes only.
-        let of_one = if model.shape == one { None } else { rests(self.keep).or_else(|| rests(&[])) };
-        let of_one = of_one.filter(|rests| rests.len() == model.state.len());
-        of_one.unwrap_or_else(|| lower::state_rests(model, schedule))
+        let of_one = if model.shape == one { None } else { of(self.keep).or_else(|| of(&[])) };
+        let of_one = of_one.filter(|agreed| agreed.rests.len() == model.state.len());
+        of_one.unwrap_or_else(|| Agreed { rests: lower::state_rests(model, schedule), joins: model.joins.clone() })
     }
+}
+
+/// What plans of a session have in common.
+struct Agreed {
+    /// Where states rest.
+    rests: Vec<Usage>,
+    /// Weights that lie side by side.
+    joins: Vec<Vec<String>>,
 }
 
 /// Why a plan file cannot be used.

@@ -55,6 +55,7 @@ pub mod checkpoint;
 pub mod graph;
 pub mod kernel;
 
+pub mod fuse;
 pub mod model;
 pub mod schedule;
 

@@ -80,8 +80,19 @@ const PARTS: &str = "parts";
 /// If the folder or a file in it cannot be read.
 pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
     let mut graphs = texts(folder, &GRAPHS, &["ron"])?;
-    graphs.retain(|(path, _)| path.split_once('/').is_none_or(|(first, _)| first != PARTS));
+    graphs.retain(|(path, _)| path.split_once('/').is_none_or(|(first, _)| first != PARTS && first != REWRITES));
     Ok(graphs)
+}
+
+/// The folder of rewrite rules, in a folder of graphs.
+const REWRITES: &str = "rewrites";
+
+/// The rewrite rules of a folder of graphs: `(path relative to the folder, text)`, none if the folder has none.
+///
+/// # Errors
+/// If the folder of rules or a file in it cannot be read.
+pub fn rewrites(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
+    beneath(folder, REWRITES)
 }
 
 /// What graphs of a folder include: `(path relative to the folder, text)`, none if the folder has no parts.
@@ -89,18 +100,23 @@ pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError>
 /// # Errors
 /// If the folder of parts or a file in it cannot be read.
 pub fn parts(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError> {
-    let inside = folder.map(|folder| folder.join(PARTS));
-    let parts = match (&inside, GRAPHS.get_dir(PARTS)) {
+    beneath(folder, PARTS)
+}
+
+/// The texts of a folder in a folder of graphs, none if it is not there.
+fn beneath(folder: Option<&Path>, name: &str) -> Result<Vec<(String, String)>, ReadError> {
+    let inside = folder.map(|folder| folder.join(name));
+    let found = match (&inside, GRAPHS.get_dir(name)) {
         (Some(inside), _) if inside.is_dir() => texts(Some(inside), &GRAPHS, &["ron"])?,
         (None, Some(built_in)) => {
-            let mut parts = Vec::new();
-            from_program(built_in, &["ron"], &mut parts);
-            parts.sort();
-            return Ok(parts);
+            let mut found = Vec::new();
+            from_program(built_in, &["ron"], &mut found);
+            found.sort();
+            return Ok(found);
         }
         _ => Vec::new(),
     };
-    Ok(parts.into_iter().map(|(path, text)| (format!("{PARTS}/{path}"), text)).collect())
+    Ok(found.into_iter().map(|(path, text)| (format!("{name}/{path}"), text)).collect())
 }
 
 /// What a graph file may include: paths as the graph looks for them, and texts.

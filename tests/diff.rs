@@ -49,6 +49,7 @@ fn plan(graph: &str, tokens: u32, sequences: u32) -> CheckedPlan {
         keep: &[],
         batch_invariant: false,
         draws: false,
+        fuse: None,
     };
     let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };
     compiler.compile(shape).unwrap_or_else(|error| panic!("{error}")).plan

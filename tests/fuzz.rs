@@ -124,6 +124,7 @@ impl Pipeline {
             keep,
             batch_invariant: false,
             draws: false,
+            fuse: None,
         };
         match compiler.compile(shape) {
             Ok(compiled) => {
@@ -187,6 +188,7 @@ fn run_kernel(input: &[u8], others: &[(String, String)], checkpoint: &Checkpoint
         keep: &[],
         batch_invariant: false,
         draws: false,
+        fuse: None,
     };
     match compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 2, capacity: 1 }) {
         Ok(compiled) => {
@@ -368,6 +370,7 @@ fn plan_files() {
         keep: &[],
         batch_invariant: false,
         draws: false,
+        fuse: None,
     };
     let plan = compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 1, capacity: 1 }).expect("compiles").plan;
     let text = file::to_text(&plan, "model");

@@ -59,6 +59,18 @@ impl Limits {
         }
     }
 
+    /// What guards know of a device, by the names that they have for it.
+    pub fn fact(&self, name: &str) -> Option<i64> {
+        Some(match name {
+            "subgroups" => self.subgroups.into(),
+            "subgroup_size" => self.min_subgroup_size.into(),
+            "max_invocations" => self.max_invocations_per_workgroup.into(),
+            "max_storage_buffers" => self.max_storage_buffers_per_dispatch.into(),
+            "max_workgroup_bytes" => self.max_workgroup_storage_bytes.into(),
+            _ => return None,
+        })
+    }
+
     /// The names of the limits in which `self` (a device) offers less than `needed`, with both numbers.
     pub fn missing_for(&self, needed: &Self) -> Vec<String> {
         let mut missing = Vec::new();

@@ -67,10 +67,10 @@ fn measure<E: Executor>(
 ) -> Result<Report, Failure> {
     let limits = &executor.device().limits;
     let index = input.checkpoint.index();
-    let Input { sources, graph, kernels, .. } = input;
+    let Input { sources, graph, kernels, rules, .. } = input;
     let keep = flags.keep.as_slice();
-    let batch_invariant = flags.batch_invariant;
-    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false };
+    let (batch_invariant, fuse) = (flags.batch_invariant, rules.as_ref());
+    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse };
     // The program's own kernels, whatever folders were named; the graph has no weights, so that any checkpoint will do.
     let tool = Program::built_in(STREAM_GRAPH)?;
     let stream = tool.compiler(index, limits);

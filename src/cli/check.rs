@@ -165,8 +165,8 @@ fn against(
     let limits = Limits::vulkan();
     let index = checkpoint.index();
     let sources = map;
-    let plain =
-        Compiler { graph, kernels, sources, index, limits: &limits, keep: &[], batch_invariant: false, draws: false };
+    let (limits, keep, batch_invariant) = (&limits, &[], false);
+    let plain = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse: None };
     // One token and several take different kernel variants; and there may be steps that draw.
     let mut lints = Vec::new();
     for (tokens, draws) in [(1, true), (1, false), (16, false)] {

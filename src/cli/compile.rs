@@ -10,7 +10,7 @@ use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::input::{self, Input};
-use crate::cli::{Failure, ModelArgs, files, plans, print_result, rendered};
+use crate::cli::{Failure, Fuse, ModelArgs, files, plans, print_result, rendered};
 use crate::compile::{Compiled, Compiler, verify_file};
 use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
@@ -127,6 +127,7 @@ pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits:
         keep: &model.keep,
         batch_invariant: model.batch_invariant,
         draws: args.draws,
+        fuse: input.rules.as_ref(),
     };
     let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
     let (rows, capacity) = (args.rows.unwrap_or(sequences), args.capacity.unwrap_or(sequences));
@@ -181,7 +182,7 @@ fn emit(args: &CompileArgs) -> Result<Option<Emit>, Failure> {
 
 /// The flags given that say how a graph is compiled.
 pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
-    let ModelArgs { weights, adapt, state_init, graphs, shaders, keep, batch_invariant, set, .. } = model;
+    let ModelArgs { weights, adapt, state_init, graphs, shaders, keep, batch_invariant, fuse, set, .. } = model;
     let flags = [
         ("`--weights`", weights.is_some()),
         ("`--names`", adapt.names.is_some()),
@@ -191,6 +192,7 @@ pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'stat
         ("`--shaders`", shaders.is_some()),
         ("`--keep`", !keep.is_empty()),
         ("`--batch-invariant`", *batch_invariant),
+        ("`--fuse`", *fuse != Fuse::default()),
         ("`--set`", !set.is_empty()),
         ("`--tokens`", plan.tokens.is_some()),
         ("`--sequences`", plan.sequences.is_some()),

@@ -7,7 +7,9 @@ use std::path::Path;
 use crate::base::diag::Severity;
 use crate::base::span::SourceMap;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, ModelArgs, rendered, weights};
+use crate::cli::{Failure, Fuse, ModelArgs, rendered, weights};
+use crate::compile;
+use crate::fuse::{self, Rules, Unknown};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
 use crate::model::detect;
@@ -18,6 +20,8 @@ pub(super) struct Input {
     pub sources: SourceMap,
     pub graph: Graph,
     pub kernels: KernelLib,
+    /// The rewrite rules; nothing where `--fuse off` asks for the graph as it is written.
+    pub rules: Option<Rules>,
     pub checkpoint: Checkpoint,
     /// Whether the checkpoint is the one built into the program.
     pub is_demo: bool,
@@ -27,7 +31,11 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     let (checkpoint, initial) = with_states(args)?;
     let is_demo = args.weights.is_none();
     let mut map = SourceMap::new();
-    let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
+    let shaders = sources::shaders(args.shaders.as_deref())?;
+    let (mut kernels, mut diagnostics) = kernel::load(&mut map, &shaders);
+    if !args.trust_kernels {
+        compile::distrust_foreign(&mut kernels, &shaders);
+    }
     let chosen = args.graph.as_deref().filter(|graph| Path::new(graph).is_file());
     let texts = match chosen {
         Some(path) => {
@@ -57,6 +65,15 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
             Err(found) => diagnostics.extend(found),
         }
     }
+    let rules = match args.fuse {
+        Fuse::On => {
+            let files = fuse::add(&mut map, &sources::rewrites(args.graphs.as_deref())?);
+            // Rules that are built in say nothing of the kernels of a folder.
+            let unknown = if args.graphs.is_some() { Unknown::Wrong } else { Unknown::LeftOut };
+            fuse::parse(&map, &files, &kernels, unknown).map_err(|wrong| diagnostics.extend(wrong)).ok()
+        }
+        Fuse::Off => None,
+    };
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Failure::Diagnostics(rendered(&diagnostics, &map)));
     }
@@ -66,7 +83,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
     if let Some(path) = &args.state_init {
         weights::check_initial(&graph, &initial, path)?;
     }
-    Ok(Input { sources: map, graph, kernels, checkpoint, is_demo })
+    Ok(Input { sources: map, graph, kernels, rules, checkpoint, is_demo })
 }
 
 /// The parts that graphs include: from the folder of a graph file that was named, else of the other graphs.

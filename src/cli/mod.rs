@@ -96,6 +96,10 @@ struct ModelArgs {
     /// Read kernels from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
     shaders: Option<PathBuf>,
+    /// Run kernels of `--shaders` that say `unchecked: true` without checks, as those built in: what such a kernel indexes
+    /// is its author's word
+    #[arg(long, requires = "shaders")]
+    trust_kernels: bool,
     /// Make this value an output, by its path as in layer3.wkv (may be repeated)
     #[arg(long, value_name = "VALUE")]
     keep: Vec<String>,
@@ -103,10 +107,20 @@ struct ModelArgs {
     /// sequence's numbers are the same, bit for bit, whatever runs beside it
     #[arg(long)]
     batch_invariant: bool,
+    /// Put ops together by the rewrite rules, and maps into the ops around them, or compile the graph as it is written
+    #[arg(long, value_enum, default_value_t = Fuse::On)]
+    fuse: Fuse,
     /// Give one of the graph's settings, numbers that no checkpoint tells, another value, as in gn_eps=1e-5 (may be
     /// repeated)
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, f64)>,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fuse {
+    #[default]
+    On,
+    Off,
 }
 
 /// `NAME=VALUE`.

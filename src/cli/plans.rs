@@ -12,7 +12,7 @@ use crate::base::role::OutputRole;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::cli::input::Input;
-use crate::cli::{Failure, ModelArgs, files, input};
+use crate::cli::{Failure, Fuse, ModelArgs, files, input};
 use crate::compile::{Program, open_plan};
 use crate::generate::Rows;
 use crate::generate::plans::{PlanSet, wanted_rows};
@@ -46,8 +46,8 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
             let message = "a graph is run alone; several files are plans of one model, the first one too";
             return Err(Failure::Environment(format!("unexpected `{path}`: {message}")));
         }
-        let Input { sources, graph, kernels, checkpoint, is_demo } = input::read(model)?;
-        let program = Box::new(Program { sources, graph, kernels });
+        let Input { sources, graph, kernels, rules, checkpoint, is_demo } = input::read(model)?;
+        let program = Box::new(Program { sources, graph, kernels, rules });
         return Ok(Source { what: What::Graph(program), checkpoint, is_demo });
     };
     let needs_graph = [
@@ -55,6 +55,7 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
         ("--shaders", model.shaders.is_some()),
         ("--keep", !model.keep.is_empty()),
         ("--batch-invariant", model.batch_invariant),
+        ("--fuse", model.fuse != Fuse::default()),
         ("--set", !model.set.is_empty()),
         ("--step-tokens", step_tokens.is_some()),
     ];

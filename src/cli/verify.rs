@@ -249,6 +249,7 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
         keep: &args.model.keep,
         batch_invariant: args.model.batch_invariant,
         draws: false,
+        fuse: input.rules.as_ref(),
     };
     let mut sizes = vec![args.tokens.unwrap_or(1)];
     sizes.extend([1, 16].into_iter().filter(|size| Some(*size) != args.tokens.or(Some(1))));

@@ -364,7 +364,8 @@ fn origin(model: &Model, value: ValueId) -> From {
         Origin::Weight { tensor, .. } => From::Weight(tensor.clone()),
         Origin::State { state } => From::State(*state),
         Origin::Input { .. } => From::Host,
-        Origin::Op { .. } => From::Op,
+        Origin::Op { .. } | Origin::View { .. } => From::Op,
+        Origin::Join { .. } => From::Weight(model.values[value].path.clone()),
     }
 }
 

@@ -11,7 +11,7 @@
 use std::fmt::Write;
 
 use crate::base::dtype::DType;
-use crate::kernel::{Line, PortUse, Template};
+use crate::kernel::{Line, PortUse, Template, unroll};
 
 /// What a port of a template is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, St
     let mut lines = directives;
     let written = prelude(template, ports);
     lines.extend(written.lines().map(|text| Line { text: text.to_owned(), origin: None }));
-    lines.extend(body);
+    lines.extend(unroll::expand(body, consts));
     Composed { lines }
 }
 

@@ -17,7 +17,7 @@ use crate::kernel::compose::{Part, PortBinding, compose, data_name};
 use crate::kernel::reflect::{ReflectedBinding, reflect};
 use crate::kernel::{
     Access, ConstDef, ConstValue, GUARD_FACTS, KernelDef, KernelLib, Line, LineOrigin, Override, OwnBinding, PortDef,
-    PortUse, Template, Variant, unknown_name, unusable_name, words,
+    PortUse, Template, Variant, unknown_name, unroll, unusable_name, words,
 };
 
 /// The file whose functions every map may call.
@@ -35,6 +35,8 @@ const WIDTHS: [u32; 4] = [1, 2, 4, 8];
 struct KernelSyntax<'a> {
     #[serde(default)]
     doc: String,
+    #[serde(default)]
+    unchecked: bool,
     #[serde(borrow)]
     ports: Entries<'a>,
     #[serde(borrow, default)]
@@ -142,7 +144,9 @@ impl<'a> Loader<'a> {
             None => Vec::new(),
         };
         push(reader, base, |template| variants.push(Variant { when: None, dispatch, batch_invariant: true, template }));
-        let kernel = KernelDef { name: name.to_owned(), doc: syntax.doc, span, ports, consts, variants };
+        let unchecked = syntax.unchecked;
+        variants.iter_mut().for_each(|variant: &mut Variant| variant.template.unchecked = unchecked);
+        let kernel = KernelDef { name: name.to_owned(), doc: syntax.doc, span, unchecked, ports, consts, variants };
         let found = check(&kernel, span);
         reader.diagnostics.extend(found);
         let is_complete = kernel.variants.last().is_some_and(|variant| variant.when.is_none());
@@ -207,8 +211,12 @@ impl<'a> Loader<'a> {
         let words: Vec<&str> = lines.iter().flat_map(|line| words(&line.text)).collect();
         let uses = ports.iter().map(|port| port_use(&words, &port.name.text)).collect();
         let overrides = overrides(&lines);
-        let mut template = Template { file: path.to_owned(), lines, entry: String::new(), ports: uses, overrides };
+        let (file, entry) = (path.to_owned(), String::new());
+        let mut template = Template { file, lines, entry, ports: uses, overrides, unchecked: false };
         let mut diagnostics = check_overrides(&template, consts, asked);
+        let known = |name: &str| template.overrides.iter().any(|constant| constant.name == name);
+        let repeated = |name: &str| known(name) || template.lines.iter().any(|line| line.text.trim_start().starts_with(&format!("#unroll {name} in ")));
+        diagnostics.extend(unroll::check(&template.lines, &repeated));
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
@@ -510,12 +518,13 @@ fn check_overrides(template: &Template, consts: &[ConstDef], asked: Span) -> Vec
     diagnostics
 }
 
-/// A value with which a text can be parsed before any is known: small, a multiple of four, not zero.
+/// A value with which a text can be parsed before any is known: small, a multiple of sixteen, not zero, so that whatever
+/// is repeated for a share of it is there.
 fn sample(constant: &Override) -> String {
     match (&constant.default, constant.ty.as_str()) {
         (Some(default), _) => default.clone(),
         (None, "f32") => "1.0".into(),
         (None, "bool") => "true".into(),
-        (None, _) => "4".into(),
+        (None, _) => "16".into(),
     }
 }

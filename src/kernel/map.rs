@@ -87,7 +87,7 @@ pub fn build(
     let write = PortUse { loads: vec![], stores: vec![1], own: None, access: Access { reads: false, writes: true } };
     let mut ports = vec![read; operands.len()];
     ports.push(write);
-    let template = Template { file: source.name.clone(), lines, entry: "main".into(), ports, overrides: Vec::new() };
+    let template = Template { file: source.name.clone(), lines, entry: "main".into(), ports, overrides: Vec::new(), unchecked: false };
     validate(&template, operands, expr.span)?;
     Ok(MapKernel { template, workgroups })
 }
@@ -107,7 +107,7 @@ fn validate(template: &Template, operands: &[(&str, &[u64])], span: Span) -> Res
 }
 
 /// Index of an operand's element for the result's element `graphc_index`.
-fn index_expression(operand: &[u64], shape: &[u64]) -> String {
+pub(super) fn index_expression(operand: &[u64], shape: &[u64]) -> String {
     let count: u64 = operand.iter().product();
     let total: u64 = shape.iter().product();
     if count == total {
@@ -132,12 +132,12 @@ fn index_expression(operand: &[u64], shape: &[u64]) -> String {
     terms.join(" + ")
 }
 
-fn written(lines: &mut Vec<Line>, text: &str) {
+pub(super) fn written(lines: &mut Vec<Line>, text: &str) {
     lines.extend(text.lines().map(|text| Line { text: text.to_owned(), origin: None }));
 }
 
 /// The expression on lines of its own, in parentheses, each with its place in the graph.
-fn expression_lines(lines: &mut Vec<Line>, expr: &Name, source: &crate::base::span::Source) {
+pub(super) fn expression_lines(lines: &mut Vec<Line>, expr: &Name, source: &crate::base::span::Source) {
     written(lines, "    (");
     let before = &source.text[..expr.span.start as usize];
     let first = before.matches('\n').count() as u32 + 1;

@@ -10,7 +10,9 @@ pub mod compose;
 pub mod lines;
 mod load;
 pub mod map;
+pub mod merge;
 pub mod reflect;
+mod unroll;
 
 use crate::base::dtype::DType;
 use crate::base::expr::Expr;
@@ -40,6 +42,16 @@ impl KernelLib {
         self.broken.iter().any(|other| other == name)
     }
 
+    /// Takes no author's word for the kernels that `is_trusted` does not name: they run with all checks.
+    pub fn distrust(&mut self, is_trusted: &dyn Fn(&KernelDef) -> bool) {
+        for kernel in &mut self.kernels {
+            if !is_trusted(kernel) {
+                kernel.unchecked = false;
+                kernel.variants.iter_mut().for_each(|variant| variant.template.unchecked = false);
+            }
+        }
+    }
+
     /// All kernels, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = &KernelDef> {
         self.kernels.iter()
@@ -55,6 +67,9 @@ pub struct KernelDef {
     pub doc: String,
     /// The whole manifest.
     pub span: Span,
+    /// Whether its author vouches for every index that it computes, whatever its tensors hold: its texts then run without
+    /// bounds checks, without bounds on loops, and without zeroing workgroup memory.
+    pub unchecked: bool,
     /// Its ports, in the manifest's order.
     pub ports: Vec<PortDef>,
     /// Its constants, in the manifest's order.
@@ -117,7 +132,8 @@ pub struct Variant {
 }
 
 /// Names that a guard may use besides dims and constants, for what the device offers.
-pub const GUARD_FACTS: [&str; 3] = ["subgroups", "subgroup_size", "max_invocations"];
+pub const GUARD_FACTS: [&str; 5] =
+    ["subgroups", "subgroup_size", "max_invocations", "max_storage_buffers", "max_workgroup_bytes"];
 
 /// A kernel's text before storage formats and constants are known.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +148,8 @@ pub struct Template {
     pub ports: Vec<PortUse>,
     /// Its constants: name and WGSL type.
     pub overrides: Vec<Override>,
+    /// Whether it runs without checks: see [`KernelDef::unchecked`].
+    pub unchecked: bool,
 }
 
 /// A constant as the text declares it.

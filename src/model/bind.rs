@@ -161,12 +161,7 @@ impl Bound {
                 continue;
             }
             let limits = request.limits;
-            let holds = when.expr.eval(&|name| match name {
-                "subgroups" => Some(limits.subgroups.into()),
-                "subgroup_size" => Some(limits.min_subgroup_size.into()),
-                "max_invocations" => Some(limits.max_invocations_per_workgroup.into()),
-                _ => self.names.get(name).copied(),
-            });
+            let holds = when.expr.eval(&|name| limits.fact(name).or_else(|| self.names.get(name).copied()));
             match holds {
                 Ok(0) => {}
                 Ok(_) => return Ok((at, variant)),

@@ -144,6 +144,7 @@ impl<'a> Builder<'a> {
             shape: request.shape,
             dims: Vec::new(),
             weights: Vec::new(),
+            joins: Vec::new(),
             values: Arena::new(),
             ops: Arena::new(),
             state: Vec::new(),
@@ -509,7 +510,7 @@ impl<'a> Builder<'a> {
         span: Span,
         ports: &[Option<&Name>],
         inputs: &[Option<(ValueId, &Name)>],
-        consts: &BTreeMap<String, f64>,
+        given: &BTreeMap<String, f64>,
     ) -> Option<()> {
         let shapes: Vec<Option<PortShape<'_>>> = inputs
             .iter()
@@ -520,7 +521,7 @@ impl<'a> Builder<'a> {
                 Some(PortShape { shape: &value.shape, is_weight, name: &value.path, span: name.span })
             })
             .collect();
-        let bound = match Bound::new(kernel, &shapes, consts, span) {
+        let bound = match Bound::new(kernel, &shapes, given, span) {
             Ok(bound) => bound,
             Err(diagnostics) => {
                 diagnostics.into_iter().for_each(|diagnostic| self.report(diagnostic));
@@ -560,7 +561,8 @@ impl<'a> Builder<'a> {
         let labelled = outputs().find(|value| self.model.state_of(*value).is_none()).or_else(|| outputs().next())?;
         let label = self.model.values[labelled].path.clone();
         let kernel = kernel.name.clone();
-        self.model.ops.push(Op { label, kernel, template, args: op_args, consts, workgroups, span });
+        let given = given.clone();
+        self.model.ops.push(Op { label, kernel, template, args: op_args, consts, given, workgroups, span });
         Some(())
     }
 
@@ -750,6 +752,7 @@ impl<'a> Builder<'a> {
             template,
             args: op_args,
             consts: Vec::new(),
+            given: BTreeMap::new(),
             workgroups,
             span: expr.span,
         });

@@ -30,14 +30,19 @@ pub fn longest_chain(model: &Model) -> u32 {
     let mut readers = vec![Readers::default(); model.values.len()];
     for (id, op) in model.ops.iter() {
         let read = op.args.iter().filter_map(|arg| arg.input);
-        read.for_each(|value| readers[value.index()].ops.push(id));
+        read.for_each(|value| readers[viewed(model, value).index()].ops.push(id));
     }
-    model.outputs.iter().for_each(|output| readers[output.value.index()].is_output = true);
+    model.outputs.iter().for_each(|output| readers[viewed(model, output.value).index()].is_output = true);
     let mut chains =
         Chains { model, readers, length: vec![None; model.ops.len()], is_entered: vec![false; model.ops.len()] };
     let ops = model.ops.ids().map(|op| chains.ending_with(op)).max().unwrap_or(0);
     let outputs = model.outputs.iter().map(|output| chains.known(output.value) + 1).max().unwrap_or(0);
     ops.max(outputs).max(u32::from(!model.inputs.is_empty()))
+}
+
+/// What has to be there for a value to be read.
+fn viewed(model: &Model, value: ValueId) -> ValueId {
+    if let Origin::View { of, .. } = model.values[value].origin { of } else { value }
 }
 
 impl Chains<'_> {
@@ -97,7 +102,7 @@ impl Chains<'_> {
     }
 
     fn definer(&self, value: ValueId) -> Option<OpId> {
-        match self.model.values[value].origin {
+        match self.model.values[viewed(self.model, value)].origin {
             Origin::Op { op, .. } => Some(op),
             _ => None,
         }
@@ -105,10 +110,11 @@ impl Chains<'_> {
 
     /// The longest chain that ends with a value's definition, of which what it waits for is known.
     fn known(&self, value: ValueId) -> u32 {
-        match self.model.values[value].origin {
+        match self.model.values[viewed(self.model, value)].origin {
             Origin::Input { .. } => 1,
             Origin::Op { op, .. } => self.length[op.index()].expect("its definer comes before"),
-            Origin::Weight { .. } | Origin::State { .. } => 0,
+            Origin::Weight { .. } | Origin::Join { .. } | Origin::State { .. } => 0,
+            Origin::View { .. } => unreachable!("views are of values that ops define"),
         }
     }
 }

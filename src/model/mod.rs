@@ -5,7 +5,7 @@
 //! is resolved, every value is defined before it is used, all shapes agree, and an update names the version it
 //! consumes. Never orders ops, never assigns memory.
 
-mod bind;
+pub mod bind;
 mod build;
 mod chain;
 pub mod detect;
@@ -20,6 +20,8 @@ pub use build::{Request, build};
 pub use chain::longest_chain;
 pub use names::{check_names, check_unused};
 pub use print::print;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -43,6 +45,8 @@ pub struct Model {
     pub dims: Vec<(String, u64)>,
     /// Every weight that a step of some size uses: what a session holds, whatever this step uses of it.
     pub weights: Vec<WeightTensor>,
+    /// Weights that some op reads as one, by the names of their tensors: a layout does well to put them side by side.
+    pub joins: Vec<Vec<String>>,
     /// Every tensor of this step.
     pub values: Arena<Value>,
     /// The ops, in file order with loops unrolled.
@@ -116,6 +120,18 @@ pub enum Origin {
         /// The version it is an update of, in the same memory.
         updates: Option<ValueId>,
     },
+    /// Weights one after the other, as one tensor.
+    Join {
+        /// The weights, all of one element type.
+        parts: Vec<ValueId>,
+    },
+    /// A run of the elements of a value that an op defines.
+    View {
+        /// The value.
+        of: ValueId,
+        /// The run's first element, a multiple of eight.
+        first: u64,
+    },
 }
 
 /// One kernel call.
@@ -131,6 +147,9 @@ pub struct Op {
     pub args: Vec<OpArg>,
     /// The constants, as WGSL.
     pub consts: Vec<(String, String)>,
+    /// The constants that the graph gives, by name.
+    #[serde(skip)]
+    pub given: BTreeMap<String, f64>,
     /// Workgroups in x, y, z.
     pub workgroups: [u32; 3],
     /// Its place in the graph.
@@ -229,6 +248,19 @@ pub struct OutputTensor {
 }
 
 impl Model {
+    /// The value whose elements a view is a run of; any other value itself.
+    pub fn whole(&self, value: ValueId) -> ValueId {
+        match self.values[value].origin {
+            Origin::View { of, .. } => of,
+            _ => value,
+        }
+    }
+
+    /// Whether a value is made of weights alone, which never change.
+    pub fn is_weight(&self, value: ValueId) -> bool {
+        matches!(self.values[value].origin, Origin::Weight { .. } | Origin::Join { .. })
+    }
+
     /// The state tensor whose memory a value lives in, if any.
     pub fn state_of(&self, mut value: ValueId) -> Option<u32> {
         loop {

@@ -99,6 +99,43 @@ struct Place {
     record: Option<Slice>,
 }
 
+/// A run of a value's elements.
+#[derive(Clone, Copy)]
+struct Run {
+    place: Place,
+    count: u64,
+}
+
+/// The bindings of a dispatch, by number, while they are found: each with what it reaches, and whether that is a
+/// record that ports share.
+struct Bindings {
+    bound: BTreeMap<u32, (Binding, Slice, DType, bool)>,
+    next: u32,
+}
+
+impl Bindings {
+    fn add(&mut self, binding: &Binding, slice: Slice, dtype: DType) -> u32 {
+        self.insert(binding, slice, dtype, false)
+    }
+
+    /// The binding of a record, which all that lie in it share.
+    fn record(&mut self, binding: &Binding, record: Slice, dtype: DType) -> u32 {
+        let mut known = self.bound.iter_mut();
+        let known = known.find(|(_, (_, slice, other, is_record))| *is_record && *slice == record && *other == dtype);
+        let Some((number, (shared, ..))) = known else { return self.insert(binding, record, dtype, true) };
+        if shared.label.split(", ").all(|label| label != binding.label) {
+            shared.label = format!("{}, {}", shared.label, binding.label);
+        }
+        *number
+    }
+
+    fn insert(&mut self, binding: &Binding, slice: Slice, dtype: DType, is_record: bool) -> u32 {
+        self.bound.insert(self.next, (binding.clone(), slice, dtype, is_record));
+        self.next += 1;
+        self.next - 1
+    }
+}
+
 struct Lowering<'a> {
     model: &'a Model,
     schedule: &'a Schedule,
@@ -277,8 +314,15 @@ impl<'a> Lowering<'a> {
                 last_level: need.last(),
             });
         }
-        for id in self.model.values.ids() {
-            if self.places[id.index()].is_none() {
+        for (id, value) in self.model.values.iter() {
+            if let Origin::View { of, first } = value.origin {
+                // The whole is a record, so that a kernel that reads several runs of it takes one binding.
+                self.places[id.index()] = self.places[of.index()].map(|place| {
+                    let offset_bytes = place.slice.offset_bytes + value.dtype.storage_bytes(first);
+                    let slice = Slice { offset_bytes, size_bytes: value_bytes(value), ..place.slice };
+                    Place { slice, record: Some(place.slice) }
+                });
+            } else if self.places[id.index()].is_none() {
                 self.places[id.index()] = self.places[self.root(id).index()];
             }
         }
@@ -364,68 +408,97 @@ impl<'a> Lowering<'a> {
     /// buffer is bound twice where one of the bindings writes (P5).
     fn bind(&self, op: &Op) -> Result<Bound, Diagnostic> {
         let template = &self.model.templates[op.template];
-        let mut bound: BTreeMap<u32, (Binding, Slice, DType, bool)> = BTreeMap::new();
-        let mut ports = Vec::new();
         let own_count = template.ports.iter().filter(|used| used.own.is_some()).count() as u32;
-        let mut next = own_count;
+        let mut bindings = Bindings { bound: BTreeMap::new(), next: own_count };
+        let mut ports = Vec::new();
         for (arg, used) in op.args.iter().zip(&template.ports) {
             let value = arg.output.or(arg.input).expect("a port is bound to a value");
             let dtype = self.model.values[value].dtype;
-            let place = self.places[value.index()].expect("every bound value has a place");
-            let access = arg.access;
-            let writes = used.own.map_or(access.writes, |own| own.declared_write);
-            let binding = || Binding { label: arg.port.clone(), writes, reads: access.reads, min_bytes: 0 };
+            let writes = used.own.map_or(arg.access.writes, |own| own.declared_write);
+            let label = arg.port.clone();
+            let binding = Binding { label, writes, reads: arg.access.reads, min_bytes: 0 };
             let mut parts = Vec::new();
-            match (used.own, place.record) {
-                (Some(own), _) => {
-                    bound.insert(own.number, (binding(), place.slice, dtype, false));
-                    parts.push(Part { binding: own.number, first: 0, count: self.model.values[value].count() });
-                }
-                (None, Some(record)) => {
-                    let first = (place.slice.offset_bytes - record.offset_bytes) / dtype.size_bytes();
-                    let shared = bound
-                        .iter_mut()
-                        .find(|(_, (_, slice, other, is_record))| *is_record && *slice == record && *other == dtype);
-                    let number = match shared {
-                        Some((number, (binding, ..))) => {
-                            binding.label = format!("{}, {}", binding.label, arg.port);
-                            *number
-                        }
-                        None => {
-                            bound.insert(next, (binding(), record, dtype, true));
-                            next += 1;
-                            next - 1
-                        }
-                    };
-                    parts.push(Part { binding: number, first, count: self.model.values[value].count() });
-                }
-                (None, None) if writes && place.slice.size_bytes > self.limits.max_storage_buffer_binding_bytes => {
-                    let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
-                    let most = self.limits.max_storage_buffer_binding_bytes;
-                    let message = format!("`{path}` takes {bytes} bytes, a binding that is written at most {most}");
-                    let note =
-                        "`max_storage_buffer_binding_bytes` is the limit; a step of fewer tokens or rows needs less";
-                    return Err(Diagnostic::error(op.span, message).note(note));
-                }
-                (None, None) => {
-                    let pieces = self.split(place.slice).ok_or_else(|| {
-                        let (path, bytes) = (&self.model.values[value].path, place.slice.size_bytes);
-                        let most = self.limits.max_storage_buffer_binding_bytes;
-                        let message =
-                            format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each");
-                        Diagnostic::error(op.span, message)
-                    })?;
-                    for slice in pieces {
-                        bound.insert(next, (binding(), slice, dtype, false));
-                        parts.push(Part { binding: next, first: 0, count: slice.size_bytes / dtype.size_bytes() });
-                        next += 1;
-                    }
+            if let Some(own) = used.own {
+                let place = self.places[value.index()].expect("every bound value has a place");
+                bindings.bound.insert(own.number, (binding, place.slice, dtype, false));
+                parts.push(Part { binding: own.number, first: 0, count: self.model.values[value].count() });
+            } else {
+                for run in self.runs(value) {
+                    parts.extend(self.bind_run(op, (value, run), &binding, &mut bindings)?);
                 }
             }
             ports.push(PortBinding { port: arg.port.clone(), dtype, writes, parts });
         }
-        let (bindings, slices) = bound.into_values().map(|(binding, slice, ..)| (binding, slice)).unzip();
+        let (bindings, slices) = bindings.bound.into_values().map(|(binding, slice, ..)| (binding, slice)).unzip();
         Ok((ports, bindings, slices))
+    }
+
+    /// Where the elements of a value lie: in one run, or several of a join whose parts do not lie side by side.
+    fn runs(&self, value: ValueId) -> Vec<Run> {
+        let run = |value: ValueId| {
+            let place = self.places[value.index()].expect("every bound value has a place");
+            Run { place, count: self.model.values[value].count() }
+        };
+        let Origin::Join { parts } = &self.model.values[value].origin else { return vec![run(value)] };
+        let mut runs: Vec<Run> = Vec::new();
+        for next in parts.iter().map(|part| run(*part)) {
+            let follows = runs.last_mut().filter(|last| {
+                let (slice, end) = (next.place.slice, last.place.slice.offset_bytes + last.place.slice.size_bytes);
+                last.place.record == next.place.record
+                    && last.place.slice.buffer == slice.buffer
+                    && end == slice.offset_bytes
+            });
+            match follows {
+                Some(last) => {
+                    last.place.slice.size_bytes += next.place.slice.size_bytes;
+                    last.count += next.count;
+                }
+                None => runs.push(next),
+            }
+        }
+        runs
+    }
+
+    /// Binds a run of a value's elements, and says through which bindings they are reached.
+    fn bind_run(
+        &self,
+        op: &Op,
+        (value, Run { place, count }): (ValueId, Run),
+        binding: &Binding,
+        bindings: &mut Bindings,
+    ) -> Result<Vec<Part>, Diagnostic> {
+        let (path, dtype) = (&self.model.values[value].path, self.model.values[value].dtype);
+        let (slice, most) = (place.slice, self.limits.max_storage_buffer_binding_bytes);
+        if let Some(record) = place.record {
+            let first = (slice.offset_bytes - record.offset_bytes) / dtype.size_bytes();
+            return Ok(vec![Part { binding: bindings.record(binding, record, dtype), first, count }]);
+        }
+        if binding.writes && slice.size_bytes > most {
+            let message =
+                format!("`{path}` takes {} bytes, a binding that is written at most {most}", slice.size_bytes);
+            let note = "`max_storage_buffer_binding_bytes` is the limit; a step of fewer tokens or rows needs less";
+            return Err(Diagnostic::error(op.span, message).note(note));
+        }
+        // A weight may begin where no binding may: the binding begins before it.
+        let before = slice.offset_bytes % RECORD_ALIGNMENT;
+        let from = Slice { offset_bytes: slice.offset_bytes - before, size_bytes: slice.size_bytes + before, ..slice };
+        let pieces = self.split(from).ok_or_else(|| {
+            let bytes = slice.size_bytes;
+            Diagnostic::error(
+                op.span,
+                format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each"),
+            )
+        })?;
+        let mut first = before / dtype.size_bytes();
+        let mut left = count;
+        let mut parts = Vec::new();
+        for piece in pieces {
+            let number = bindings.add(binding, piece, dtype);
+            let there = (piece.size_bytes / dtype.size_bytes() - first).min(left);
+            parts.push(Part { binding: number, first, count: there });
+            (first, left) = (0, left - there);
+        }
+        Ok(parts)
     }
 
     /// A tensor in pieces no larger than a binding may be; nothing where they would be too many.
@@ -454,7 +527,7 @@ impl<'a> Lowering<'a> {
             .args
             .iter()
             .filter_map(|arg| arg.input)
-            .filter(|value| matches!(self.model.values[*value].origin, Origin::Weight { .. }))
+            .filter(|value| self.model.is_weight(*value))
             .map(|value| self.model.values[value].dtype)
             .filter(|dtype| *dtype != DType::F32)
             .collect();
@@ -468,8 +541,8 @@ impl<'a> Lowering<'a> {
             bindings,
             workgroup_size: reflection.workgroup_size,
             workgroup_bytes: reflection.workgroup_bytes,
-            runtime_checks: true,
-            zero_workgroup_memory: true,
+            runtime_checks: !self.model.templates[op.template].unchecked,
+            zero_workgroup_memory: !self.model.templates[op.template].unchecked,
             needs_subgroups: reflection.needs_subgroups,
             origins: self.origins(composed),
         })

@@ -12,7 +12,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::base::diag::Diagnostic;
-use crate::model::{Model, OpId, Origin, ValueId};
+use crate::model::{Model, OpId, ValueId};
 
 /// Something that a plan does in a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,7 +54,7 @@ pub fn build(model: &Model) -> Result<Schedule, Vec<Diagnostic>> {
         levels[*level as usize].push(*step);
         let (reads, writes) = accesses(model, *step);
         for value in reads.into_iter().chain(writes) {
-            if matches!(model.values[value].origin, Origin::Weight { .. }) {
+            if model.is_weight(value) {
                 continue;
             }
             let range = live[value.index()].get_or_insert((*level, *level));
@@ -73,16 +73,16 @@ fn steps(model: &Model) -> Vec<Step> {
     upload.into_iter().chain(ops).chain(fetches).collect()
 }
 
-/// The versions that a step reads and those that it defines.
+/// The versions that a step reads and those that it defines; a view is the value that it is a run of.
 pub fn accesses(model: &Model, step: Step) -> (Vec<ValueId>, Vec<ValueId>) {
     match step {
         Step::Upload => (Vec::new(), model.inputs.iter().map(|input| input.value).collect()),
         Step::Op(op) => {
             let args = &model.ops[op].args;
-            let reads = args.iter().filter_map(|arg| arg.input).collect();
+            let reads = args.iter().filter_map(|arg| arg.input).map(|value| model.whole(value)).collect();
             (reads, args.iter().filter_map(|arg| arg.output).collect())
         }
-        Step::Fetch { index } => (vec![model.outputs[index as usize].value], Vec::new()),
+        Step::Fetch { index } => (vec![model.whole(model.outputs[index as usize].value)], Vec::new()),
     }
 }
 

@@ -56,7 +56,7 @@ impl Program {
     /// # Panics
     /// If there is no such graph, or no such setting.
     pub fn built_in(name: &str, settings: &[(&str, f64)]) -> Self {
-        let compile::Program { sources, graph, kernels } =
+        let compile::Program { sources, graph, kernels, .. } =
             compile::Program::built_in(name).unwrap_or_else(|error| panic!("{error}"));
         let settings: Vec<(String, f64)> = settings.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let graph = graph::with_settings(&graph, &settings).unwrap_or_else(|error| panic!("{error}"));
@@ -79,7 +79,7 @@ impl Program {
     /// A compiler for a checkpoint and a device.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
         let Self { sources, graph, kernels } = self;
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false, draws: false }
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false, draws: false, fuse: None }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Gets a model, returns its weight layout; gets its schedule too, returns a rest for each state. What holds then: the
 //! layout is the same for steps of every size; the rests cost a step of this size nothing. Never lowers a step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ELEMENT_ALIGNMENT, LevelUse, RECORD_ALIGNMENT, own_rest, phases};
 use crate::model::{Model, WeightTensor};
@@ -15,13 +15,26 @@ use crate::schedule::{Schedule, Step, accesses};
 const PACKED_BYTES: u64 = 32 << 10;
 
 /// Lays out the weights that steps of any size use: small ones packed, a record per layer; large ones in a buffer each.
-/// Equal for all step shapes of a graph and checkpoint.
-pub fn lay_out(model: &Model) -> WeightLayout {
+/// Weights that are read as one (`joins`) lie side by side where they can. Equal for all step shapes of a graph and
+/// checkpoint that have the same joins.
+pub fn lay_out(model: &Model, joins: &[Vec<String>]) -> WeightLayout {
+    let groups = groups(model, joins);
     let mut weights: Vec<&WeightTensor> = model.weights.iter().collect();
-    weights.sort_by(|a, b| (&a.pattern, a.index).cmp(&(&b.pattern, b.index)));
+    // Those of a group follow each other where the group's first one would stand.
+    let mut firsts: BTreeMap<&str, (&WeightTensor, usize)> = BTreeMap::new();
+    for group in &groups {
+        let first = group.iter().min_by_key(|weight| (&weight.pattern, weight.index)).expect("groups have members");
+        firsts.extend(group.iter().enumerate().map(|(at, weight)| (weight.tensor.as_str(), (*first, at))));
+    }
+    let key = |weight: &&'_ WeightTensor| {
+        let (first, at) = firsts.get(weight.tensor.as_str()).map_or((*weight, 0), |(first, at)| (*first, *at));
+        (first.pattern.clone(), first.index, at)
+    };
+    weights.sort_by_cached_key(key);
     let bytes = |weight: &WeightTensor| weight.dtype.storage_bytes(weight.count).next_multiple_of(ELEMENT_ALIGNMENT);
     let alignment = |weight: &WeightTensor| if weight.bound_alone { RECORD_ALIGNMENT } else { ELEMENT_ALIGNMENT };
-    let is_packed = |weight: &WeightTensor| bytes(weight) <= PACKED_BYTES;
+    let large = large(&groups, &bytes);
+    let is_packed = |weight: &WeightTensor| bytes(weight) <= PACKED_BYTES && !large.contains_key(&weight.tensor);
     let mut layout = WeightLayout::default();
     for indexed in [false, true] {
         // Where each pattern lies in a record: room for the largest of all layers.
@@ -65,20 +78,56 @@ pub fn lay_out(model: &Model) -> WeightLayout {
             record_bytes: Some(record_bytes),
         });
     }
+    let mut group_buffers: BTreeMap<usize, u32> = BTreeMap::new();
     for weight in weights.iter().filter(|weight| !is_packed(weight)) {
-        let buffer = layout.buffers.len() as u32;
+        let group = large.get(&weight.tensor).copied();
+        let known = group.and_then(|group| group_buffers.get(&group).copied());
+        let buffer = known.unwrap_or_else(|| {
+            let label = format!("w.{}", weight.tensor);
+            layout.buffers.push(WeightBuffer { label, size_bytes: 0, record_bytes: None });
+            layout.buffers.len() as u32 - 1
+        });
+        group_buffers.extend(group.map(|group| (group, buffer)));
+        let size_bytes = &mut layout.buffers[buffer as usize].size_bytes;
         layout.pieces.push(WeightPiece {
             tensor: weight.tensor.clone(),
             buffer,
-            offset_bytes: 0,
+            offset_bytes: *size_bytes,
             dtype: weight.dtype,
             count: weight.count,
             transpose: weight.transpose,
         });
-        let label = format!("w.{}", weight.tensor);
-        layout.buffers.push(WeightBuffer { label, size_bytes: bytes(weight), record_bytes: None });
+        *size_bytes += bytes(weight);
     }
     layout
+}
+
+/// Joins of weights that can lie side by side: elements in eights, so that no accessor reaches across two of them, and
+/// none that a text binds by itself. A weight is in one group.
+fn groups<'m>(model: &'m Model, joins: &[Vec<String>]) -> Vec<Vec<&'m WeightTensor>> {
+    let by_name: BTreeMap<&str, &WeightTensor> =
+        model.weights.iter().map(|weight| (weight.tensor.as_str(), weight)).collect();
+    let mut grouped: BTreeSet<&str> = BTreeSet::new();
+    let mut groups = Vec::new();
+    for join in joins {
+        let Some(group) = join.iter().map(|name| by_name.get(name.as_str()).copied()).collect::<Option<Vec<_>>>()
+        else {
+            continue;
+        };
+        let fits = |weight: &&WeightTensor| weight.count % 8 == 0 && !weight.bound_alone;
+        if group.iter().all(fits) && !group.iter().any(|weight| grouped.contains(weight.tensor.as_str())) {
+            grouped.extend(group.iter().map(|weight| weight.tensor.as_str()));
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// The number of each group that takes a buffer of its own, since one of its members would, by its members' names.
+fn large(groups: &[Vec<&WeightTensor>], bytes: &dyn Fn(&WeightTensor) -> u64) -> BTreeMap<String, usize> {
+    let is_large = |group: &[&WeightTensor]| group.iter().any(|weight| bytes(weight) > PACKED_BYTES);
+    let large = groups.iter().enumerate().filter(|(_, group)| is_large(group));
+    large.flat_map(|(number, group)| group.iter().map(move |weight| (weight.tensor.clone(), number))).collect()
 }
 
 /// The usage in which each state of a model rests so that leaving a step costs nothing.

@@ -1,0 +1,72 @@
+//! Fewer ops that compute the same: rewrite rules, and maps in the loads and stores of their neighbours.
+//!
+//! Gets a [`Model`] and [`Rules`], returns a model ([`fuse`]) and how often each rule was applied. What holds then: the
+//! model computes the same outputs and states from the same weights, to within rounding; every kept value is still
+//! there. A rule is a file of RON; nothing here knows an architecture. Deterministic. Never schedules, never looks at
+//! memory.
+
+mod apply;
+mod find;
+mod maps;
+mod order;
+mod rule;
+
+pub use rule::{Rule, Rules, STEP_DIMS, Unknown, add, parse};
+
+use crate::base::diag::Diagnostic;
+use crate::base::span::SourceMap;
+use crate::fuse::find::Finder;
+use crate::kernel::KernelLib;
+use crate::model::{Model, Request};
+
+/// What was done to a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How often each rule was applied, in the order in which they are tried.
+    pub rules: Vec<(String, usize)>,
+    /// How many maps went into another op.
+    pub maps: usize,
+}
+
+/// Applies all rules to a model, one after the other, then puts maps into the ops around them.
+///
+/// # Errors
+/// If a rule is wrong in a way that shows with this model's shapes only.
+pub fn fuse(
+    model: Model,
+    rules: &Rules,
+    lib: &KernelLib,
+    sources: &SourceMap,
+    request: &Request<'_>,
+) -> Result<(Model, Applied), Vec<Diagnostic>> {
+    let mut model = model;
+    let mut applied = Applied::default();
+    for rule in rules.iter() {
+        let admitted = rule.batch_invariant || !request.batch_invariant;
+        let places = match admitted {
+            true => Finder::new(&model, sources, request).places(rule).map_err(|wrong| vec![wrong])?,
+            false => Vec::new(),
+        };
+        let rewritten = if places.is_empty() { None } else { apply::apply(&model, rule, &places, lib, request)? };
+        applied.rules.push((rule.name.clone(), if rewritten.is_some() { places.len() } else { 0 }));
+        model = rewritten.unwrap_or(model);
+    }
+    let (mut model, maps) = maps::merge(model, lib, sources, request);
+    applied.maps = maps;
+    model.joins = joins(&model);
+    Ok((model, applied))
+}
+
+/// The weights that ops of a model read one after the other, by the names of their tensors.
+fn joins(model: &Model) -> Vec<Vec<String>> {
+    use crate::model::Origin;
+    let tensor = |value: &crate::model::ValueId| match &model.values[*value].origin {
+        Origin::Weight { tensor, .. } => Some(tensor.clone()),
+        _ => None,
+    };
+    let joins = model.values.values().filter_map(|value| match &value.origin {
+        Origin::Join { parts } => Some(parts.iter().filter_map(tensor).collect()),
+        _ => None,
+    });
+    joins.collect()
+}
