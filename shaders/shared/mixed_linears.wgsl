@@ -20,6 +20,10 @@ override MU6: u32;
 override eps: f32;
 const SUMS: u32 = ROWS + 2u;
 
+fn row4(i: u32) -> vec4<f32> {
+    return load_x4(i);
+}
+
 // Which mixing vector a row of the weight takes.
 fn mixing(row: u32) -> u32 {
     if row < END0 { return 0u; }

@@ -1,6 +1,6 @@
 // Layer norm of one row that a workgroup's threads hold in eights: thread t has eights t, t + THREADS, .... Whoever
 // imports this declares C, eps, THREADS, CHUNKS, how many eights a thread has, and totals, of which the first two sums
-// are used; and load_x4, load_ln_weight4, load_ln_bias4.
+// are used; row4(i), the row in fours; and load_ln_weight4, load_ln_bias4.
 // Source: Ba et al., "Layer Normalization", 2016, eq. 4.
 const C8: u32 = max(C / 8u, 1u);
 alias Row = array<mat2x4<f32>, CHUNKS>;
@@ -24,7 +24,7 @@ fn norm_row() -> Row {
     var sum = 0.0;
 #unroll n in CHUNKS
     let at${n} = eight(${n}u) * 2u;
-    x[${n}] = mat2x4<f32>(load_x4(at${n}), load_x4(at${n} + 1u));
+    x[${n}] = mat2x4<f32>(row4(at${n}), row4(at${n} + 1u));
     let w${n} = mat2x4<f32>(load_ln_weight4(at${n}), load_ln_weight4(at${n} + 1u));
     let b${n} = mat2x4<f32>(load_ln_bias4(at${n}), load_ln_bias4(at${n} + 1u));
     sum += select(0.0, sum8(x[${n}]), has_eight(${n}u));

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::arena::{Arena, Id};
 use crate::base::diag::Diagnostic;
+use crate::base::dtype::DType;
+use crate::base::span::{SourceMap, Span};
 use crate::fuse::find::Place;
 use crate::fuse::order;
 use crate::fuse::rule::{Action, ConstTerm, Rule, Step, Term};
-use crate::kernel::{KernelLib, Template};
+use crate::kernel::{Access, KernelLib, Template, map};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::{Model, Op, OpArg, OpId, Origin, Request, Value, ValueId};
 
@@ -23,12 +25,13 @@ pub(super) fn apply(
     model: &Model,
     rule: &Rule,
     places: &[Place],
-    lib: &KernelLib,
+    (lib, sources): (&KernelLib, &SourceMap),
     request: &Request<'_>,
 ) -> Result<Option<Model>, Vec<Diagnostic>> {
     let mut parts = Parts {
         rule,
         lib,
+        sources,
         request,
         values: model.values.values().cloned().collect(),
         templates: model.templates.clone(),
@@ -47,6 +50,7 @@ pub(super) fn apply(
 struct Parts<'a> {
     rule: &'a Rule,
     lib: &'a KernelLib,
+    sources: &'a SourceMap,
     request: &'a Request<'a>,
     values: Vec<Value>,
     templates: Arena<Template>,
@@ -79,9 +83,9 @@ impl Parts<'_> {
         step: &Step,
         place: &Place,
         values: &mut [Option<ValueId>],
-        span: crate::base::span::Span,
+        span: Span,
     ) -> Result<Op, Diagnostic> {
-        let Action::Kernel(name) = &step.action else { unreachable!("a replacement is made of kernels") };
+        let Action::Kernel(name) = &step.action else { return self.map(step, values) };
         let kernel = self.lib.get(name).expect("rules name kernels");
         let inputs: Vec<Option<ValueId>> =
             step.args.iter().map(|arg| arg.input.as_ref().map(|term| self.read(term, values))).collect();
@@ -116,6 +120,37 @@ impl Parts<'_> {
         }
         let label = args.iter().find_map(|arg| arg.output).map_or_else(String::new, |value| self.label(value));
         Ok(Op { label, kernel: name.clone(), template, args, consts, given, workgroups, span })
+    }
+
+    /// A map, whose place is in the rule, where its expression is.
+    fn map(&mut self, step: &Step, values: &mut [Option<ValueId>]) -> Result<Op, Diagnostic> {
+        let (operands, result) = step.args.split_at(step.args.len() - 1);
+        let expr = step.expr.as_ref().expect("maps have expressions");
+        let mut args = Vec::new();
+        let mut shapes: Vec<(&str, Vec<u64>)> = Vec::new();
+        for arg in operands {
+            let value = self.read(arg.input.as_ref().expect("operands are read"), values);
+            let shape = &self.values[value.index()].shape;
+            // Of axes of 1 at the front of a weight, nothing is meant.
+            let leading = shape.iter().take_while(|extent| **extent == 1).count();
+            let is_weight = matches!(self.values[value.index()].origin, Origin::Weight { .. });
+            let from = if is_weight { leading.min(shape.len().saturating_sub(1)) } else { 0 };
+            shapes.push((&arg.port, shape[from..].to_vec()));
+            let access = Access { reads: true, writes: false };
+            args.push(OpArg { port: arg.port.clone(), access, input: Some(value), output: None });
+        }
+        let borrowed: Vec<(&str, &[u64])> = shapes.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
+        let all: Vec<&[u64]> = borrowed.iter().map(|(_, shape)| *shape).collect();
+        let shape = map::broadcast(&all).map_err(|(one, other)| clash(step, shapes[one].0, all[one], all[other]))?;
+        let kernel = map::build(self.lib, expr, self.sources.source(expr.span.source), &borrowed, &shape)?;
+        let template = self.template(&kernel.template);
+        let id = OpId::new(self.ops.len() as u32);
+        let output = self.define(result[0].output.as_ref().expect("a map has a result"), values, (id, None), shape, step)?;
+        let access = Access { reads: false, writes: true };
+        args.push(OpArg { port: map::RESULT.to_owned(), access, input: None, output: Some(output) });
+        let (label, workgroups) = (self.label(output), kernel.workgroups.map(|size| size as u32));
+        let (consts, given) = (Vec::new(), BTreeMap::new());
+        Ok(Op { label, kernel: "map".into(), template, args, consts, given, workgroups, span: step.span })
     }
 
     /// What an op is called that defines a value: by the first of several.
@@ -225,7 +260,7 @@ impl Parts<'_> {
             number += 1;
             path = format!("{prefix}{name}#{number}");
         }
-        self.values.push(Value { path, dtype: crate::base::dtype::DType::F32, shape, origin });
+        self.values.push(Value { path, dtype: DType::F32, shape, origin });
         ValueId::new(self.values.len() as u32 - 1)
     }
 

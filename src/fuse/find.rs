@@ -247,8 +247,7 @@ impl<'f> Search<'_, 'f> {
     fn dims(&self) -> Option<BTreeMap<String, i64>> {
         let shape = self.finder.model.shape;
         let size = [("T", shape.tokens), ("S", shape.sequences), ("R", shape.rows)];
-        let mut dims: BTreeMap<String, i64> =
-            size.into_iter().map(|(name, size)| (name.to_owned(), size.into())).collect();
+        let mut dims: BTreeMap<String, i64> = size.into_iter().map(|(name, size)| (name.to_owned(), size.into())).collect();
         let mut later = Vec::new();
         for (variable, extents) in &self.rule.shapes {
             let Some(value) = self.values[*variable] else { continue };

@@ -47,7 +47,8 @@ pub fn fuse(
             true => Finder::new(&model, sources, request).places(rule).map_err(|wrong| vec![wrong])?,
             false => Vec::new(),
         };
-        let rewritten = if places.is_empty() { None } else { apply::apply(&model, rule, &places, lib, request)? };
+        let rewritten =
+            if places.is_empty() { None } else { apply::apply(&model, rule, &places, (lib, sources), request)? };
         applied.rules.push((rule.name.clone(), if rewritten.is_some() { places.len() } else { 0 }));
         model = rewritten.unwrap_or(model);
     }

@@ -89,6 +89,8 @@ pub struct Step {
     pub args: Vec<StepArg>,
     /// Its constants.
     pub consts: Vec<(Name, ConstTerm)>,
+    /// A map's expression as its author wrote it, with the names that `args` have for ports.
+    pub expr: Option<Name>,
     /// Its place in the rule.
     pub span: Span,
 }
@@ -194,8 +196,7 @@ pub enum Unknown {
 
 /// Adds the texts of rules to `sources`, by paths relative to the folder of graphs; returns each rule's name and text.
 pub fn add(sources: &mut SourceMap, texts: &[(String, String)]) -> Vec<(String, SourceId)> {
-    let name =
-        |path: &str| path.rsplit('/').next().and_then(|file| file.strip_suffix(".ron")).unwrap_or(path).to_owned();
+    let name = |path: &str| path.rsplit('/').next().and_then(|file| file.strip_suffix(".ron")).unwrap_or(path).to_owned();
     texts.iter().map(|(path, text)| (name(path), sources.add(format!("graphs/{path}"), text.as_str()))).collect()
 }
 
@@ -330,11 +331,6 @@ impl Sides<'_> {
             }
             StepSyntax::Map(expr, entries, out) => {
                 let (expr, out) = (reader.name(expr)?, reader.name(out)?);
-                if self.last.is_some() {
-                    let message = "a replacement is made of kernels: maps go into their loads and stores by themselves";
-                    reader.diagnostics.push(Diagnostic::error(expr.span, message));
-                    return None;
-                }
                 let mut operands: Vec<(Name, Name)> = Vec::new();
                 for (name, raw) in reader.entries(&entries, "operand") {
                     operands.push((name, reader.name(raw)?));
@@ -348,7 +344,8 @@ impl Sides<'_> {
                 }
                 let output = Some(Term::One(self.defined(&out)));
                 args.push(StepArg { port: map::RESULT.to_owned(), input: None, output });
-                Some(Step { action: Action::Map(text), args, consts: Vec::new(), span: expr.span })
+                let span = expr.span;
+                Some(Step { action: Action::Map(text), args, consts: Vec::new(), expr: Some(expr), span })
             }
         }
     }
@@ -380,7 +377,7 @@ impl Sides<'_> {
             }
         }
         let args = self.args(reader, kernel, name, &terms)?;
-        Some(Step { action: Action::Kernel(name.text.clone()), args, consts, span: name.span })
+        Some(Step { action: Action::Kernel(name.text.clone()), args, consts, expr: None, span: name.span })
     }
 
     /// What each port is bound to, in the kernel's order: first all that is read, then all that is defined.
@@ -435,8 +432,7 @@ impl Sides<'_> {
 
     fn variable(&mut self, name: &Name, is_free: bool) -> usize {
         let kinds = [("w.", Kind::Weight), ("state.", Kind::State), ("in.", Kind::Input)];
-        let kind =
-            kinds.into_iter().find(|(start, _)| name.text.starts_with(start)).map_or(Kind::Value, |(_, kind)| kind);
+        let kind = kinds.into_iter().find(|(start, _)| name.text.starts_with(start)).map_or(Kind::Value, |(_, kind)| kind);
         self.variables.push(Variable { name: name.clone(), kind, is_free });
         self.variables.len() - 1
     }
@@ -491,8 +487,7 @@ pub fn canonical(expr: &str, operands: &[&str]) -> (String, Vec<usize>) {
     let mut rest = expr.trim_start();
     while let Some(first) = rest.chars().next() {
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        let end =
-            if is_word(first) { rest.find(|c: char| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+        let end = if is_word(first) { rest.find(|c: char| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
         let word = &rest[..end];
         match operands.iter().position(|operand| *operand == word) {
             Some(operand) => {
