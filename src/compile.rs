@@ -18,6 +18,8 @@ use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
 use crate::plan::file::{PlanFile, digest, from_text};
 use crate::plan::usage::Usage;
+#[cfg(doc)]
+use crate::plan::weights::StateLayout;
 use crate::plan::{CheckedPlan, Plan, lower};
 use crate::schedule::{self, Schedule};
 use crate::sources;
@@ -109,7 +111,8 @@ impl Program {
     /// rules.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
         let Self { sources, graph, kernels, rules } = self;
-        Compiler { graph, kernels, sources, index, limits, keep: &[], batch_invariant: false, fuse: rules.as_ref() }
+        let (keep, batch_invariant, draws, fuse) = (&[], false, false, rules.as_ref());
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, fuse }
     }
 }
 
@@ -148,6 +151,9 @@ pub struct Compiler<'a> {
     pub keep: &'a [String],
     /// Whether to take only variants of kernels whose order of summation does not depend on the step's shape.
     pub batch_invariant: bool,
+    /// Whether steps draw the next tokens themselves, instead of giving logits. Both kinds expect the same weights, and
+    /// a session for those that draw runs both: see [`StateLayout::begins_with`].
+    pub draws: bool,
     /// The rules by which ops are put together; nothing to compile the graph as it is written.
     pub fuse: Option<&'a Rules>,
 }
@@ -244,8 +250,8 @@ impl Compiler<'_> {
     }
 
     const fn request(&self, shape: StepShape) -> Request<'_> {
-        let Self { limits, keep, batch_invariant, .. } = *self;
-        Request { shape, limits, keep, batch_invariant }
+        let Self { limits, keep, batch_invariant, draws, .. } = *self;
+        Request { shape, limits, keep, batch_invariant, draws }
     }
 
     fn fused(&self, model: Model) -> Result<(Model, Applied), CompileError> {
@@ -268,10 +274,7 @@ impl Compiler<'_> {
         // A kept value may be there in steps of other sizes only.
         let of_one = if model.shape == one { None } else { of(self.keep).or_else(|| of(&[])) };
         let of_one = of_one.filter(|agreed| agreed.rests.len() == model.state.len());
-        of_one.unwrap_or_else(|| Agreed {
-            rests: lower::state_rests(model, schedule),
-            joins: model.joins.clone(),
-        })
+        of_one.unwrap_or_else(|| Agreed { rests: lower::state_rests(model, schedule), joins: model.joins.clone() })
     }
 }
 

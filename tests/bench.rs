@@ -147,7 +147,13 @@ fn figures_come_as_one_json_object_and_as_a_table() {
         }
         let ran = graphc(&[&SMALL[..], &["--executor", executor, "--format", "json"]].concat()).fine();
         let report: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON object");
-        for field in ["decode_tokens_per_s", "decode_queued_tokens_per_s", "prefill_tokens_per_s", "cpu_us_per_step"] {
+        for field in [
+            "decode_tokens_per_s",
+            "decode_queued_tokens_per_s",
+            "decode_carried_tokens_per_s",
+            "prefill_tokens_per_s",
+            "cpu_us_per_step",
+        ] {
             assert!(report[field].as_f64().is_some_and(|figure| figure > 0.0), "{field}: {ran}");
         }
         for field in ["gpu_us_per_step", "bandwidth_share", "bandwidth_gb_per_s"] {

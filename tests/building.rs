@@ -65,6 +65,7 @@ fn compile(changes: &[(&str, &str)], shape: StepShape) -> Result<Compiled, Vec<D
         limits: &limits,
         keep: &[],
         batch_invariant: false,
+        draws: false,
         fuse: None,
     };
     compiler.compile(shape).map_err(|error| match error {

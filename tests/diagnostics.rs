@@ -142,8 +142,13 @@ type Change = (&'static str, &'static str, &'static str, &'static str);
 
 const TINY: &str = "graphs/tiny.ron";
 
+const CARRY_OF_TOKENS: &str = "Output(logits)},
+    carry: Carry(
+        inputs: {\"tokens\": Input(draw_rules, [\"7 * S\"])}, outputs: {\"logits\": Output(next_token)},
+    ),";
+
 /// Mistakes in a graph, for `graphc check`.
-const IN_GRAPHS: [Change; 40] = [
+const IN_GRAPHS: [Change; 42] = [
     ("ron_syntax", TINY, "name: \"tiny\",", "name: \"tiny\""),
     ("ron_unclosed_string", TINY, "w.table\", \"y\": \"logits\"", "w.table, \"y\": \"logits\""),
     ("unknown_field", TINY, "outputs: {", "output: {"),
@@ -154,6 +159,8 @@ const IN_GRAPHS: [Change; 40] = [
     ("unknown_role", TINY, "Input(output_rows", "Input(output_row"),
     ("role_twice", TINY, "Input(output_rows", "Input(token_ids"),
     ("role_kept", TINY, "Output(logits)", "Output(kept)"),
+    ("drawn_without_drawing", TINY, "Output(logits)", "Output(next_token)"),
+    ("carried_twice", TINY, "Output(logits)},", CARRY_OF_TOKENS),
     ("not_an_expression", TINY, "[\"S + 1\"]", "[\"S + \"]"),
     ("unknown_function", TINY, "[\"S + 1\"]", "[\"max2(S, 1)\"]"),
     ("count_without_hole", TINY, "scale.{}", "scale"),
@@ -419,6 +426,7 @@ fn refusals_of_the_command_line_read_as_kept() {
     keep("device_too_small", &dir, &format!("{COMPILE} --target small.ron"));
     keep("unknown_kept_value", &dir, &format!("{COMPILE} --keep i1.sum"));
     keep("kept_input", &dir, &format!("{COMPILE} --keep in.rows"));
+    keep("drawing_without_carry", &dir, &format!("{COMPILE} --draws"));
     keep("unknown_graph", &dir, &COMPILE.replace("compile", "compile tinny"));
     write(&dir.file("bad.ron"), "(max_buffer_bytes: 1");
     keep("bad_limits", &dir, &format!("{COMPILE} --target bad.ron"));

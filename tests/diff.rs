@@ -48,6 +48,7 @@ fn plan(graph: &str, tokens: u32, sequences: u32) -> CheckedPlan {
         limits: &Limits::vulkan(),
         keep: &[],
         batch_invariant: false,
+        draws: false,
         fuse: None,
     };
     let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };

@@ -115,7 +115,17 @@ impl Pipeline {
         let (kernels, index) = (&self.kernels, self.checkpoint.index());
         let keep = ["x".to_owned()];
         let keep = if map.source(source).text.len().is_multiple_of(3) { &keep[..] } else { &[] };
-        let compiler = Compiler { graph: &graph, kernels, sources: &map, index, limits, keep, batch_invariant: false, fuse: None };
+        let compiler = Compiler {
+            graph: &graph,
+            kernels,
+            sources: &map,
+            index,
+            limits,
+            keep,
+            batch_invariant: false,
+            draws: false,
+            fuse: None,
+        };
         match compiler.compile(shape) {
             Ok(compiled) => {
                 show(&compiled);
@@ -177,6 +187,7 @@ fn run_kernel(input: &[u8], others: &[(String, String)], checkpoint: &Checkpoint
         limits: &limits,
         keep: &[],
         batch_invariant: false,
+        draws: false,
         fuse: None,
     };
     match compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 2, capacity: 1 }) {
@@ -358,6 +369,7 @@ fn plan_files() {
         limits: &limits,
         keep: &[],
         batch_invariant: false,
+        draws: false,
         fuse: None,
     };
     let plan = compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 1, capacity: 1 }).expect("compiles").plan;

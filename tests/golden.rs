@@ -108,6 +108,7 @@ fn compile(shape: StepShape) -> (Compiled, Graph) {
         limits: &limits,
         keep: &[],
         batch_invariant: false,
+        draws: false,
         fuse: None,
     };
     let compiled = compiler.compile(shape).unwrap_or_else(|error| panic!("{error}"));

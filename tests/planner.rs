@@ -163,6 +163,7 @@ fn one(seed: u64, random: &RandomGraph, sources: &mut SourceMap, kernels: &Kerne
         limits: &limits,
         keep: &random.keep,
         batch_invariant: false,
+        draws: false,
         fuse: None,
     };
     let mut rng = Rng::with_seed(seed);

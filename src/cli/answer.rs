@@ -1,7 +1,7 @@
 //! What a model goes on with: generated a token at a time, and told to programs.
 //!
-//! Gets a sequence and the logits after all that it has read, returns what followed on them; gets that, returns a line
-//! of JSON. Never prints.
+//! Gets a sequence and the logits after all that it has read, returns what followed on them, drawn by steps themselves
+//! where a batch has such and the rules allow it; gets that, returns a line of JSON. Never prints.
 
 use std::ops::ControlFlow;
 
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::exec::Session;
-use crate::generate::Rows;
 use crate::generate::batch::{Batch, Feed, SequenceId};
 use crate::generate::continuation::{Continuation, Continued, Drawn, Finish};
 use crate::generate::vocabulary::Vocabulary;
+use crate::generate::{Rows, ahead};
 
 /// Goes on until the continuation ends, or `take`, which gets all that is drawn, breaks it off. Returns the number of
 /// steps run. `logits` are those after all that the sequence has read; with `all_read`, it has read every token when
-/// this returns, otherwise all but the last.
+/// this returns, otherwise all but the last, or some more where steps draw.
 pub(super) fn generate<S: Session>(
     batch: &mut Batch<'_, S>,
     sequence: SequenceId,
@@ -26,6 +26,10 @@ pub(super) fn generate<S: Session>(
     all_read: bool,
     take: &mut dyn FnMut(Drawn) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<usize, Failure> {
+    if batch.draws() && continuation.draw_ahead(0).is_some() && continuation.finish().is_none() {
+        let first = continuation.draw(&logits)?;
+        return ahead::go_on(batch, sequence, continuation, first, all_read, take);
+    }
     let mut steps = 0;
     while continuation.finish().is_none() {
         let drawn = continuation.draw(&logits)?;

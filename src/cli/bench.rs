@@ -88,7 +88,7 @@ fn run_on<E: Executor>(executor: &E, name: &str, input: &Input, args: &BenchArgs
     let Input { sources, graph, kernels, rules, checkpoint, .. } = input;
     let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
     let fuse = rules.as_ref();
-    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, fuse };
+    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse };
     // The program's own kernels, whatever folders were named; the graph has no weights, so that any checkpoint will do.
     let tool = Program::built_in(STREAM_GRAPH)?;
     let stream = tool.compiler(index, limits);
@@ -137,6 +137,13 @@ fn table(report: &Report) -> String {
         ("prefill", format!("{:.1} tokens/s, {} tokens", report.prefill_tokens_per_s, report.prefill_tokens)),
         ("decode", format!("{:.1} tokens/s, the host waits for each{together}", report.decode_tokens_per_s)),
         ("queued", format!("{:.1} tokens/s, two steps in flight{together}", report.decode_queued_tokens_per_s)),
+        ("carried", {
+            let rate = report.decode_carried_tokens_per_s;
+            rate.map_or_else(
+                || "no steps that draw".to_owned(),
+                |rate| format!("{rate:.1} tokens/s, drawn by the steps"),
+            )
+        }),
         ("CPU", format!("{:.1} us a step", report.cpu_us_per_step)),
         ("GPU", gpu),
         ("memory", {

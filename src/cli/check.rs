@@ -164,11 +164,16 @@ fn against(
     }
     let limits = Limits::vulkan();
     let index = checkpoint.index();
-    let compiler = Compiler { graph, kernels, sources: map, index, limits: &limits, keep: &[], batch_invariant: false, fuse: None };
-    // One token and several take different kernel variants.
+    let sources = map;
+    let (limits, keep, batch_invariant) = (&limits, &[], false);
+    let plain = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse: None };
+    // One token and several take different kernel variants; and there may be steps that draw.
     let mut lints = Vec::new();
-    for tokens in [1, 16] {
-        match compiler.compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 }) {
+    for (tokens, draws) in [(1, true), (1, false), (16, false)] {
+        if draws && graph.carry.is_none() {
+            continue;
+        }
+        match (Compiler { draws, ..plain }).compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 }) {
             Ok(compiled) => lints = compiled.lints,
             Err(CompileError::Wrong { diagnostics, .. }) => return (diagnostics, None),
             Err(error) => return (Vec::new(), Some(error.to_string())),

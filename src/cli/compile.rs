@@ -39,6 +39,9 @@ pub(super) struct PlanArgs {
     /// Sequences that a session of the plan holds [default: those of a step]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub capacity: Option<u32>,
+    /// Compile a step that draws the next tokens itself, instead of giving logits
+    #[arg(long)]
+    pub draws: bool,
     /// What to compile for: webgpu, vulkan, device (the first one found), or a RON file of limits [default: vulkan]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
@@ -136,6 +139,7 @@ pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits:
         limits,
         keep: &model.keep,
         batch_invariant: model.batch_invariant,
+        draws: args.draws,
         fuse: input.rules.as_ref(),
     };
     let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
@@ -228,6 +232,7 @@ pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'stat
         ("`--sequences`", plan.sequences.is_some()),
         ("`--rows`", plan.rows.is_some()),
         ("`--capacity`", plan.capacity.is_some()),
+        ("`--draws`", plan.draws),
         ("`--target`", plan.target.is_some()),
     ];
     flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()

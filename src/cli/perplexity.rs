@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::plans::{self, Source};
-use crate::cli::run::{DEMO_TEXT_BOUNDARY, open};
+use crate::cli::run::{DEMO_TEXT_BOUNDARY, Kept, open};
 use crate::cli::{Failure, ModelArgs, files, print_result, text};
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
@@ -111,7 +111,8 @@ fn surprise<E: Executor>(
 ) -> Result<Surprise, Failure> {
     let sizes = args.step_tokens.map_or_else(|| STEP_TOKENS.to_vec(), |size| vec![size]);
     let limits = executor.device().limits.clone();
-    let mut batch = open(executor, input, (&args.model.keep, args.model.batch_invariant), &limits, (1, sizes))?;
+    let kept = Kept { keep: &args.model.keep, batch_invariant: args.model.batch_invariant, draws: false };
+    let mut batch = open(executor, input, kept, &limits, (1, sizes))?;
     let bar = match std::io::stderr().is_terminal() {
         true => indicatif::ProgressBar::new(tokens.len() as u64 - 1),
         false => indicatif::ProgressBar::hidden(),

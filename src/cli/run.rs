@@ -319,10 +319,14 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
     let Task { args, input, capacity, .. } = task;
     let limits = executor.device().limits.clone();
     let keep = dump::kept(&args.model.keep, &args.dump);
-    let (kept, sizes) = ((keep.as_slice(), args.model.batch_invariant), (*capacity, step_tokens(args, *capacity)));
+    let mut rules = rules(task);
+    let has_steps = matches!(&input.what, What::Graph(program) if program.graph.carry.is_some());
+    let draws = args.sampling.draw.draws(&executor.device().kind, &rules, has_steps).map_err(Failure::Environment)?;
+    let kept = Kept { keep: &keep, batch_invariant: args.model.batch_invariant, draws };
+    let sizes = (*capacity, step_tokens(args, *capacity));
     let mut watch = Watch::nothing();
     if let What::Graph(program) = &input.what {
-        let (keep, batch_invariant) = kept;
+        let Kept { keep, batch_invariant, .. } = kept;
         let compiler = Compiler { keep, batch_invariant, ..program.compiler(input.checkpoint.index(), &limits) };
         watch = Watch::new(&args.dump, &compiler, sizes.1.last().copied().expect("there is a size"))?;
     }
@@ -333,7 +337,6 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
         state::from_bytes(bytes, batch.state_layout(), &owner(input)).map_err(refuse)
     });
     let begin = begin.transpose()?;
-    let mut rules = rules(task);
     let stats = match &task.work {
         Work::One(prompt) => one(&mut batch, (task, &watch), prompt, begin.as_ref(), &rules)?,
         Work::Many(list) => many(&mut batch, args, list, begin.as_ref(), &rules)?,
@@ -348,12 +351,22 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
     Ok(())
 }
 
-/// A batch of `capacity` sequences, with steps of these sizes, of the graph or the plans at hand; values to `keep` are
-/// outputs.
+/// What of steps is kept, and how they are made.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    /// Values that are outputs.
+    pub keep: &'a [String],
+    /// Whether a sequence's bits are to depend on nothing but itself.
+    pub batch_invariant: bool,
+    /// Whether steps may draw.
+    pub draws: bool,
+}
+
+/// A batch of `capacity` sequences, with steps of these sizes, of the graph or the plans at hand.
 pub(super) fn open<'a, E: Executor>(
     executor: &E,
     input: &'a Source,
-    (keep, batch_invariant): (&'a [String], bool),
+    Kept { keep, batch_invariant, draws }: Kept<'a>,
     limits: &'a Limits,
     (capacity, step_tokens): (u32, Vec<u32>),
 ) -> Result<Batch<'a, E::Session>, Failure> {
@@ -365,7 +378,7 @@ pub(super) fn open<'a, E: Executor>(
     let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
     let batch = match &input.what {
         What::Graph(program) => {
-            let compiler = Compiler { keep, batch_invariant, ..program.compiler(index, limits) };
+            let compiler = Compiler { keep, batch_invariant, draws, ..program.compiler(index, limits) };
             Batch::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?
         }
         What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, capacity, progress)?,
@@ -405,7 +418,7 @@ fn one<S: Session>(
     let Task { args, input, .. } = task;
     let rows = if args.all_positions { Rows::All } else { Rows::Last };
     batch.prepare(&[prompt.len()], watch.rows(rows))?;
-    batch.prepare(&[1], Rows::Last)?;
+    prepare_one(batch)?;
     let sequence = batch.join()?;
     begin.map_or(Ok(()), |state| batch.load(sequence, state))?;
     let mut stats = Stats { unit: "steps", ..Stats::default() };
@@ -443,6 +456,11 @@ fn one<S: Session>(
         files::write(path, &state::to_bytes(&state, batch.state_layout(), &owner(input)).map_err(fail)?)?;
     }
     Ok(stats)
+}
+
+/// Prepares the steps of one token.
+fn prepare_one<S: Session>(batch: &mut Batch<'_, S>) -> Result<(), GenerateError> {
+    if batch.draws() { batch.prepare_drawing(1) } else { batch.prepare(&[1], Rows::Last) }
 }
 
 /// Goes on from many prompts, side by side.
@@ -488,7 +506,7 @@ fn converse<S: Session>(
     rules: &Rules<'_>,
 ) -> Result<Stats, Failure> {
     let Task { args, input, vocabulary, .. } = task;
-    batch.prepare(&[1], Rows::Last)?;
+    prepare_one(batch)?;
     let before = batch.session().cpu_cost();
     let setting = Setting {
         manner,

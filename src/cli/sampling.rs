@@ -3,9 +3,41 @@
 //! Gets flags, returns them as the library takes them. A value that makes no sense is refused as it is read, a token
 //! that the model does not have before a device is asked for. Never draws.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use crate::generate::batch::Draw;
+use crate::generate::continuation::Rules;
 use crate::generate::sample::Sampling;
+
+/// Where tokens are drawn.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DrawnOn {
+    /// On a GPU, where it can be: without biases, penalties, `--typical` and `--logprobs`
+    Auto,
+    /// By the steps themselves, so that the next one need not wait for the host
+    Device,
+    /// From logits that the host reads
+    Host,
+}
+
+impl DrawnOn {
+    /// Whether steps are to draw: on a device of this kind, by these rules, if the graph has such steps.
+    pub(super) fn draws(self, kind: &str, rules: &Rules<'_>, has_steps: bool) -> Result<bool, String> {
+        let refusal = match (has_steps, Draw::new(&rules.sampling, 0, 0), rules.top) {
+            (false, ..) => Some("what is run has no steps that draw"),
+            (_, None, _) => Some("steps draw without biases, penalties and `--typical`"),
+            (.., Some(_)) => Some("steps that draw give no log-probabilities"),
+            _ => None,
+        };
+        match (self, refusal) {
+            (Self::Host, _) => Ok(false),
+            // What plays the device is the host, which draws faster on its own.
+            (Self::Auto, refusal) => Ok(refusal.is_none() && kind != "cpu"),
+            (Self::Device, None) => Ok(true),
+            (Self::Device, Some(refusal)) => Err(format!("`--draw device`: {refusal}")),
+        }
+    }
+}
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Sampling, in this order")]
@@ -39,6 +71,9 @@ pub(super) struct SamplingArgs {
     /// Below 1, likely tokens become likelier, above, less so; 0 always takes the likeliest
     #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = non_negative, allow_negative_numbers = true)]
     temperature: f32,
+    /// Where tokens are drawn; a seed draws another text on the host than on a device
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = DrawnOn::Auto)]
+    pub draw: DrawnOn,
     /// The same seed draws the same text
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub seed: u64,

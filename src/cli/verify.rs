@@ -248,6 +248,7 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
         limits: &limits,
         keep: &args.model.keep,
         batch_invariant: args.model.batch_invariant,
+        draws: false,
         fuse: input.rules.as_ref(),
     };
     let mut sizes = vec![args.tokens.unwrap_or(1)];

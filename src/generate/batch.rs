@@ -5,7 +5,9 @@
 //! fork between any two steps; each has a row of the state buffers to itself. Padding belongs to no sequence and
 //! changes nothing. Never samples, never knows an architecture.
 
-use crate::base::role::{InputRole, OutputRole};
+mod carry;
+
+use crate::base::role::{DRAW_WORDS, InputRole, OutputRole};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
@@ -14,6 +16,8 @@ use crate::generate::plans::{PlanSet, Source, Step};
 use crate::generate::{GenerateError, Rows};
 use crate::plan::weights::StateLayout;
 use crate::tensor::Tensor;
+
+pub use carry::{Draw, DrawFeed, Flight, Next};
 
 /// A sequence of a [`Batch`]. Ids are never used again, so one that has left is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +56,10 @@ pub struct Batch<'a, S> {
     session: S,
     source: Source<'a>,
     options: BatchOptions,
+    /// What a sequence's state is: the session's, but for what steps that draw keep for the next one alone.
     state: StateLayout,
-    plans: Vec<(StepShape, PlanId)>,
+    /// By size, and whether they draw.
+    plans: Vec<((StepShape, bool), PlanId)>,
     /// Who lives in each row of the state buffers.
     rows: Vec<Option<SequenceId>>,
     /// A row of each state that begins as a weight does: read from the session before its first sequence.
@@ -68,7 +74,8 @@ type Part<'t> = (u32, &'t [u32]);
 pub type Logits = Vec<Vec<Vec<f32>>>;
 
 impl<'a, S: Session> Batch<'a, S> {
-    /// Opens a session for `capacity` sequences and makes a batch of it. `step_tokens` are as in [`BatchOptions`].
+    /// Opens a session for `capacity` sequences and makes a batch of it. `step_tokens` are as in [`BatchOptions`]. If
+    /// the compiler's steps draw, those of the batch may: see [`submit_drawing`](Self::submit_drawing).
     ///
     /// # Errors
     /// If the model cannot be compiled, gives no logits, or the device fails.
@@ -83,15 +90,23 @@ impl<'a, S: Session> Batch<'a, S> {
         progress: Progress<'_>,
     ) -> Result<Self, GenerateError> {
         // Weights and state are laid out alike for every size of a step, whatever the graph asks about it.
-        let plan = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity })?.plan;
-        let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
-        let columns = logits.and_then(|output| output.shape.last().copied());
+        let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity };
+        let compiled = compiler.compile(one)?;
+        let plain = match compiler.draws {
+            true => Compiler { draws: false, ..compiler }.model(one)?.0,
+            false => compiled.model,
+        };
+        let plan = compiled.plan;
+        let logits = plain.outputs.iter().find(|output| output.role == OutputRole::Logits);
+        let columns = logits.and_then(|output| plain.values[output.value].shape.last().copied());
         let vocabulary = columns.ok_or(GenerateError::NoLogits)?;
         let session = executor.open(&Weights { layout: &plan.weights, checkpoint }, &plan.state, progress)?;
-        Ok(Self::new(session, compiler, BatchOptions { capacity, step_tokens, vocabulary }, plan.state.clone()))
+        // What follows is for the next step that draws alone.
+        let state = StateLayout { buffers: plan.state.buffers[..plain.state.len()].to_vec() };
+        Ok(Self::new(session, compiler, BatchOptions { capacity, step_tokens, vocabulary }, state))
     }
 
-    /// A batch without sequences on a session that was opened with `state` of `options.capacity` rows.
+    /// A batch without sequences on a session of `options.capacity` rows; `state` is that of steps that give logits.
     ///
     /// # Panics
     /// If there is no step size, step sizes do not ascend, or the capacity is 0.
@@ -151,7 +166,7 @@ impl<'a, S: Session> Batch<'a, S> {
     }
 
     /// How many plans have been prepared: at most one for each step size, power of two of sequences and kind of
-    /// [`Rows`], or those that came ready-made.
+    /// [`Rows`], drawing or not, or those that came ready-made.
     pub const fn plan_count(&self) -> usize {
         self.plans.len()
     }
@@ -249,7 +264,7 @@ impl<'a, S: Session> Batch<'a, S> {
         let mut pending: Option<(Ticket, Step)> = None;
         while left.iter().any(|left| *left > 0) {
             let (step, shape) = self.source.next(&self.options, &left, rows)?;
-            let ticket = self.submit(&parts, &left, &step, (shape, rows))?;
+            let ticket = self.submit(&parts, &left, &step, (shape, rows), None)?;
             step.iter().for_each(|(feed, count)| left[*feed] -= count);
             // The step before is read while this one runs.
             if let Some((ticket, wanted)) = pending.replace((ticket, wanted(&step, &left, rows)))
@@ -278,7 +293,7 @@ impl<'a, S: Session> Batch<'a, S> {
         }
         shapes.sort_unstable();
         shapes.dedup();
-        shapes.into_iter().rev().try_for_each(|shape| self.plan(shape).map(drop))
+        shapes.into_iter().rev().try_for_each(|shape| self.plan(shape, false).map(drop))
     }
 
     /// What the next step of a run takes when `left` is still to be run of each feed.
@@ -342,6 +357,18 @@ impl<'a, S: Session> Batch<'a, S> {
     }
 
     fn parts<'t>(&self, feeds: &[Feed<'t>]) -> Result<Vec<Part<'t>>, GenerateError> {
+        let vocabulary = self.options.vocabulary;
+        for feed in feeds {
+            let stray = feed.tokens.iter().enumerate().find(|(_, token)| u64::from(**token) >= vocabulary);
+            if let Some((at, token)) = stray {
+                return Err(GenerateError::Token { token: *token, at, vocabulary });
+            }
+        }
+        self.places(feeds)
+    }
+
+    /// Where feeds live; what their tokens are is not looked at.
+    fn places<'t>(&self, feeds: &[Feed<'t>]) -> Result<Vec<Part<'t>>, GenerateError> {
         let mut parts: Vec<Part<'t>> = Vec::with_capacity(feeds.len());
         for feed in feeds {
             let row = self.row(feed.sequence)?;
@@ -351,34 +378,31 @@ impl<'a, S: Session> Batch<'a, S> {
             if parts.iter().any(|(other, _)| *other == row) {
                 return Err(GenerateError::Sequence("a sequence is fed twice at once".into()));
             }
-            let vocabulary = self.options.vocabulary;
-            let stray = feed.tokens.iter().enumerate().find(|(_, token)| u64::from(**token) >= vocabulary);
-            if let Some((at, token)) = stray {
-                return Err(GenerateError::Token { token: *token, at, vocabulary });
-            }
             parts.push((row, feed.tokens));
         }
         Ok(parts)
     }
 
-    fn plan(&mut self, shape: StepShape) -> Result<PlanId, GenerateError> {
-        if let Some((_, id)) = self.plans.iter().find(|(other, _)| *other == shape) {
+    fn plan(&mut self, shape: StepShape, draws: bool) -> Result<PlanId, GenerateError> {
+        if let Some((_, id)) = self.plans.iter().find(|(other, _)| *other == (shape, draws)) {
             return Ok(*id);
         }
-        let id = self.session.prepare(self.source.plan(shape)?)?;
-        self.plans.push((shape, id));
+        let id = self.session.prepare(self.source.plan(shape, draws)?)?;
+        self.plans.push(((shape, draws), id));
         Ok(id)
     }
 
-    /// Submits one step of feeds of which `left` is still to be run.
+    /// Submits one step of feeds of which `left` is still to be run; one that draws by these rules, of each of its
+    /// sequences, if there are any.
     fn submit(
         &mut self,
         parts: &[Part<'_>],
         left: &[usize],
         step: &[(usize, usize)],
         (shape, rows): (StepShape, Rows),
+        rules: Option<Vec<u32>>,
     ) -> Result<Ticket, GenerateError> {
-        let plan = self.plan(shape)?;
+        let plan = self.plan(shape, rules.is_some())?;
         let mut tokens = Vec::with_capacity(shape.tokens as usize);
         let mut offsets = vec![0];
         let mut state_rows = Vec::with_capacity(shape.sequences as usize);
@@ -402,6 +426,13 @@ impl<'a, S: Session> Batch<'a, S> {
             .with(InputRole::SequenceOffsets, offsets)
             .with(InputRole::StateRows, state_rows)
             .with(InputRole::OutputRows, output_rows);
+        let inputs = match rules {
+            None => inputs,
+            Some(mut rules) => {
+                rules.resize((shape.sequences * DRAW_WORDS) as usize, 0);
+                inputs.with(InputRole::DrawRules, rules)
+            }
+        };
         Ok(self.session.step(plan, &inputs)?)
     }
 

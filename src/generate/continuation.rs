@@ -5,6 +5,7 @@
 //! the text. Never runs a model: whoever calls feeds it the tokens.
 
 use crate::generate::GenerateError;
+use crate::generate::batch::Draw;
 use crate::generate::sample::{Sampler, Sampling};
 use crate::generate::score::LogProbabilities;
 use crate::generate::stop::StopTexts;
@@ -77,6 +78,7 @@ pub struct Drawn {
 pub struct Continuation<'r> {
     rules: &'r Rules<'r>,
     count: u32,
+    seed: u64,
     sampler: Sampler,
     stops: StopTexts<'r>,
     stream: Utf8Stream,
@@ -95,6 +97,7 @@ impl<'r> Continuation<'r> {
         Self {
             rules,
             count,
+            seed,
             sampler: Sampler::new(rules.sampling.clone(), seed),
             stops: StopTexts::new(&rules.stop_texts),
             stream: Utf8Stream::new(),
@@ -115,6 +118,40 @@ impl<'r> Continuation<'r> {
         &self.tokens
     }
 
+    /// How many tokens may still be drawn.
+    pub const fn left(&self) -> u32 {
+        match self.finish {
+            Some(_) => 0,
+            None => self.count - self.tokens.len() as u32,
+        }
+    }
+
+    /// How a step draws the token behind the next `ahead` ones; nothing if it cannot, by these rules: steps give no
+    /// likelihoods, and see [`Draw::new`].
+    pub fn draw_ahead(&self, ahead: u32) -> Option<Draw> {
+        let number = self.tokens.len() as u32 + ahead;
+        Draw::new(&self.rules.sampling, self.seed, number).filter(|_| self.rules.top.is_none())
+    }
+
+    /// Takes the next token, which was drawn elsewhere.
+    ///
+    /// # Panics
+    /// If the text has ended.
+    pub fn accept(&mut self, token: u32) -> Drawn {
+        assert!(self.finish.is_none(), "the text has ended");
+        if self.rules.stop_tokens.contains(&token) {
+            return Drawn { token: None, text: self.end(Finish::StopToken(token)) };
+        }
+        self.tokens.push(token);
+        let bytes = self.rules.vocabulary.and_then(|vocabulary| vocabulary.bytes(token)).unwrap_or_default();
+        let piece = self.stream.push(bytes);
+        let mut text = self.take(&piece);
+        if self.finish.is_none() && self.tokens.len() == self.count as usize {
+            text += &self.end(Finish::Count);
+        }
+        Drawn { token: Some(token), text }
+    }
+
     /// Draws the next token by the logits that follow on all before it.
     ///
     /// # Errors
@@ -125,21 +162,13 @@ impl<'r> Continuation<'r> {
     pub fn draw(&mut self, logits: &[f32]) -> Result<Drawn, GenerateError> {
         assert!(self.finish.is_none(), "the text has ended");
         let token = self.sampler.pick(logits)?;
-        if self.rules.stop_tokens.contains(&token) {
-            return Ok(Drawn { token: None, text: self.end(Finish::StopToken(token)) });
-        }
-        if let Some(top) = self.rules.top {
+        if let Some(top) = self.rules.top
+            && !self.rules.stop_tokens.contains(&token)
+        {
             let scores = LogProbabilities::new(logits)?;
             self.likelihoods.push(Likelihood { log_probability: scores.of(token), top: scores.top(top) });
         }
-        self.tokens.push(token);
-        let bytes = self.rules.vocabulary.and_then(|vocabulary| vocabulary.bytes(token)).unwrap_or_default();
-        let piece = self.stream.push(bytes);
-        let mut text = self.take(&piece);
-        if self.finish.is_none() && self.tokens.len() == self.count as usize {
-            text += &self.end(Finish::Count);
-        }
-        Ok(Drawn { token: Some(token), text })
+        Ok(self.accept(token))
     }
 
     /// Ends it here. Returns the rest of the text.

@@ -4,6 +4,7 @@
 //! cut into steps of a few sizes, which are padded; padding belongs to no sequence and changes nothing. Never knows an
 //! architecture.
 
+pub mod ahead;
 pub mod batch;
 pub mod continuation;
 pub mod perplexity;
@@ -66,6 +67,8 @@ pub enum GenerateError {
         /// How many of them are no numbers.
         not_numbers: usize,
     },
+    /// Logits of which a step that draws found none above minus infinity.
+    NothingDrawn,
     /// A token whose probability cannot be told, since a logit of its row is not a number.
     NotANumber {
         /// The token's place among those given.
@@ -95,6 +98,7 @@ impl fmt::Display for GenerateError {
                 let others = logits - not_numbers;
                 write!(f, "no token can be drawn: {not_numbers} of {logits} logits are not numbers, {others} are -inf")
             }
+            Self::NothingDrawn => f.write_str("no token can be drawn: no logit is a number above -inf"),
             Self::NotANumber { at } => {
                 write!(f, "token number {at}, from 0, has no probability: the model gives logits that are not numbers")
             }

@@ -215,10 +215,17 @@ impl Source<'_> {
         }
     }
 
-    /// The plan of a size that [`next`](Self::next) has named.
-    pub(super) fn plan(&self, shape: StepShape) -> Result<CheckedPlan, GenerateError> {
+    /// Whether there are plans that draw.
+    pub(super) const fn draws(&self) -> bool {
+        matches!(self, Self::Compiler(Compiler { draws: true, .. }))
+    }
+
+    /// The plan of a size that [`next`](Self::next) has named. What is kept of one that gives logits is not of one that
+    /// draws, whose outputs nobody looks at but for tokens.
+    pub(super) fn plan(&self, shape: StepShape, draws: bool) -> Result<CheckedPlan, GenerateError> {
         match self {
-            Self::Compiler(compiler) => Ok(compiler.compile(shape)?.plan),
+            Self::Compiler(compiler) if draws => Ok(Compiler { keep: &[], draws, ..*compiler }.compile(shape)?.plan),
+            Self::Compiler(compiler) => Ok(Compiler { draws, ..*compiler }.compile(shape)?.plan),
             Self::Set(set) => Ok(set.plan(shape).expect("a size of one of its plans").clone()),
         }
     }

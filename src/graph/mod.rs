@@ -48,6 +48,9 @@ pub struct Graph {
     pub inputs: Vec<Input>,
     /// What the host reads: values of these names at the end of the graph.
     pub outputs: Vec<Output>,
+    /// What there is in steps that draw, if the graph has such steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carry: Option<Carry>,
     /// The ops, those of included parts among them.
     pub ops: Vec<Node>,
     /// Which parts were included, and where.
@@ -171,6 +174,19 @@ pub enum DimKind {
     Rows,
     /// Sequences that a session holds.
     Capacity,
+    /// 1 in a step that draws, 0 in one that does not.
+    Draws,
+}
+
+/// What there is in steps that draw the next tokens themselves.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Carry {
+    /// What is carried beside the states of every step, for the next step that draws alone.
+    pub state: Vec<State>,
+    /// What the host fills beside the inputs of every step.
+    pub inputs: Vec<Input>,
+    /// What the host reads in place of the outputs of other steps.
+    pub outputs: Vec<Output>,
 }
 
 /// A tensor carried from step to step.

@@ -11,10 +11,10 @@ use crate::base::role::OutputRole;
 use crate::base::span::{SourceId, SourceMap};
 use crate::graph::ops::Ops;
 use crate::graph::syntax::{
-    DetectSyntax, DimSyntax, GraphSyntax, InitSyntax, InputSyntax, LayoutSyntax, OutputSyntax, StateSyntax,
+    CarrySyntax, DetectSyntax, DimSyntax, GraphSyntax, InitSyntax, InputSyntax, LayoutSyntax, OutputSyntax, StateSyntax,
 };
 use crate::graph::{
-    Alias, Detect, Dim, DimKind, Graph, Included, InitWeight, Input, Layout, Output, Setting, State, WeightShape,
+    Alias, Carry, Detect, Dim, DimKind, Graph, Included, InitWeight, Input, Layout, Output, Setting, State, WeightShape,
 };
 
 /// In how many ways a graph's weights may be stored: each is tried, weight by weight.
@@ -77,10 +77,10 @@ fn graph<'a>(reader: &mut Reader<'a>, ops: &mut Ops<'a>, syntax: GraphSyntax<'a>
         .into_iter()
         .filter_map(|(name, raw)| Some(Dim { name, kind: dim(reader, raw)? }))
         .collect();
-    let state =
-        reader.entries(&syntax.state, "state").into_iter().filter_map(|(name, raw)| state(reader, name, raw)).collect();
-    let inputs = inputs(reader, &syntax.inputs);
-    let outputs = outputs(reader, &syntax.outputs);
+    let state = states(reader, &syntax.state);
+    let inputs = inputs(reader, &syntax.inputs, &[]);
+    let outputs = outputs(reader, &syntax.outputs, false);
+    let carry = syntax.carry.and_then(|raw| carry(reader, raw, (&state, &inputs)));
     let nodes = ops.read(reader, &syntax.ops, &settings);
     let included: Included = ops.included.clone();
     Some(Graph {
@@ -95,6 +95,7 @@ fn graph<'a>(reader: &mut Reader<'a>, ops: &mut Ops<'a>, syntax: GraphSyntax<'a>
         state,
         inputs,
         outputs,
+        carry,
         ops: nodes,
         included,
     })
@@ -161,7 +162,35 @@ fn dim<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<DimKind> {
         DimSyntax::Sequences => DimKind::Sequences,
         DimSyntax::Rows => DimKind::Rows,
         DimSyntax::Capacity => DimKind::Capacity,
+        DimSyntax::Draws => DimKind::Draws,
     })
+}
+
+fn states<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<State> {
+    reader.entries(entries, "state").into_iter().filter_map(|(name, raw)| state(reader, name, raw)).collect()
+}
+
+/// What there is in steps that draw, beside the states and inputs of every step.
+fn carry<'a>(reader: &mut Reader<'a>, raw: Raw<'a>, (state, input): (&[State], &[Input])) -> Option<Carry> {
+    let syntax = reader.node::<CarrySyntax<'_>>(raw)?;
+    let found = Carry {
+        state: states(reader, &syntax.state),
+        inputs: inputs(reader, &syntax.inputs, input),
+        outputs: outputs(reader, &syntax.outputs, true),
+    };
+    let mut known = |before: Option<&Name>, name: &Name| {
+        if let Some(before) = before {
+            let message = format!("`{}` is there in every step already", name.text);
+            reader.diagnostics.push(Diagnostic::error(name.span, message).also(before.span, "first given here"));
+        }
+    };
+    for one in &found.state {
+        known(state.iter().map(|other| &other.name).find(|other| **other == one.name), &one.name);
+    }
+    for one in &found.inputs {
+        known(input.iter().map(|other| &other.name).find(|other| **other == one.name), &one.name);
+    }
+    Some(found)
 }
 
 fn state<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<State> {
@@ -194,11 +223,12 @@ fn init<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<(f32, Option<InitWe
     Some((init, Some(InitWeight { pattern: reader.name(pattern)?, transposed })))
 }
 
-fn inputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Input> {
+/// Inputs, which share no role with each other or those `before`.
+fn inputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>, before: &[Input]) -> Vec<Input> {
     let mut inputs: Vec<Input> = Vec::new();
     for (name, raw) in reader.entries(entries, "input") {
         let Some(InputSyntax(role, shape)) = reader.node(raw) else { continue };
-        if let Some(other) = inputs.iter().find(|other| other.role == role) {
+        if let Some(other) = before.iter().chain(&inputs).find(|other| other.role == role) {
             let found = Diagnostic::error(name.span, format!("role `{role}` is given to two inputs"));
             reader.diagnostics.push(found.also(other.name.span, "first given here"));
         }
@@ -208,13 +238,19 @@ fn inputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Input> {
     inputs
 }
 
-fn outputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<Output> {
+/// Outputs of steps that draw, or of others: only the former have drawn a token.
+fn outputs<'a>(reader: &mut Reader<'a>, entries: &Entries<'a>, draws: bool) -> Vec<Output> {
     let mut outputs: Vec<Output> = Vec::new();
     for (name, raw) in reader.entries(entries, "output") {
         let Some(OutputSyntax(role)) = reader.node(raw) else { continue };
         if role == OutputRole::Kept {
             let message = "role `kept` is for values named with `--keep`, not for graphs";
             reader.diagnostics.push(Diagnostic::error(name.span, message));
+        }
+        if role == OutputRole::NextToken && !draws {
+            let message = "role `next_token` is for steps that draw";
+            let note = "it stands among the outputs of `carry`";
+            reader.diagnostics.push(Diagnostic::error(name.span, message).note(note));
         }
         if let Some(other) = outputs.iter().find(|other| other.role == role) {
             let found = Diagnostic::error(name.span, format!("role `{role}` is given to two outputs"));

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::base::raw::{Name, Spanned};
-use crate::graph::{Arg, DimKind, Graph, Node};
+use crate::graph::{Arg, DimKind, Graph, Input, Node, Output, State};
 
 /// The graph as RON.
 pub fn print(graph: &Graph) -> String {
@@ -47,8 +47,27 @@ pub fn print(graph: &Graph) -> String {
         line(2, format!("{}: {},", quoted(&dim.name.text), dim_kind(&dim.kind)));
     }
     line(1, "},".into());
-    line(1, "state: {".into());
-    for state in &graph.state {
+    outside(1, (&graph.state, &graph.inputs, &graph.outputs), &mut line);
+    if let Some(carry) = &graph.carry {
+        line(1, "carry: Carry(".into());
+        outside(2, (&carry.state, &carry.inputs, &carry.outputs), &mut line);
+        line(1, "),".into());
+    }
+    line(1, "ops: [".into());
+    nodes(&graph.ops, 2, &mut line);
+    line(1, "],".into());
+    line(0, ")".into());
+    out
+}
+
+/// What a step shares with the world outside.
+fn outside(
+    indent: usize,
+    (state, inputs, outputs): (&[State], &[Input], &[Output]),
+    line: &mut impl FnMut(usize, String),
+) {
+    line(indent, "state: {".into());
+    for state in state {
         let per = state.per.as_ref().map_or(String::new(), |per| format!("per: {}, ", quoted(per.expr.text())));
         let shape = exprs(&state.shape);
         let name = quoted(&state.name.text);
@@ -59,24 +78,19 @@ pub fn print(graph: &Graph) -> String {
                 format!("{kind}({}, {:?})", quoted(&weight.pattern.text), state.init)
             }
         };
-        line(2, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {init}),", state.dtype));
+        line(indent + 1, format!("{name}: State(dtype: {}, {per}shape: [{shape}], init: {init}),", state.dtype));
     }
-    line(1, "},".into());
-    line(1, "inputs: {".into());
-    for input in &graph.inputs {
-        line(2, format!("{}: Input({}, [{}]),", quoted(&input.name.text), input.role, exprs(&input.shape)));
+    line(indent, "},".into());
+    line(indent, "inputs: {".into());
+    for input in inputs {
+        line(indent + 1, format!("{}: Input({}, [{}]),", quoted(&input.name.text), input.role, exprs(&input.shape)));
     }
-    line(1, "},".into());
-    line(1, "outputs: {".into());
-    for output in &graph.outputs {
-        line(2, format!("{}: Output({}),", quoted(&output.name.text), output.role));
+    line(indent, "},".into());
+    line(indent, "outputs: {".into());
+    for output in outputs {
+        line(indent + 1, format!("{}: Output({}),", quoted(&output.name.text), output.role));
     }
-    line(1, "},".into());
-    line(1, "ops: [".into());
-    nodes(&graph.ops, 2, &mut line);
-    line(1, "],".into());
-    line(0, ")".into());
-    out
+    line(indent, "},".into());
 }
 
 fn nodes(list: &[Node], indent: usize, line: &mut impl FnMut(usize, String)) {
@@ -131,6 +145,7 @@ fn dim_kind(kind: &DimKind) -> String {
         DimKind::Sequences => "Sequences".into(),
         DimKind::Rows => "Rows".into(),
         DimKind::Capacity => "Capacity".into(),
+        DimKind::Draws => "Draws".into(),
     }
 }
 

@@ -34,8 +34,21 @@ pub(super) struct GraphSyntax<'a> {
     pub inputs: Entries<'a>,
     #[serde(borrow)]
     pub outputs: Entries<'a>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub carry: Option<Raw<'a>>,
     #[serde(borrow)]
     pub ops: Vec<Raw<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Carry", deny_unknown_fields)]
+pub(super) struct CarrySyntax<'a> {
+    #[serde(borrow, default)]
+    pub state: Entries<'a>,
+    #[serde(borrow, default)]
+    pub inputs: Entries<'a>,
+    #[serde(borrow)]
+    pub outputs: Entries<'a>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +92,7 @@ pub(super) enum DimSyntax<'a> {
     Sequences,
     Rows,
     Capacity,
+    Draws,
 }
 
 #[derive(Deserialize)]

@@ -5,16 +5,16 @@
 //! state; the device's bandwidth was measured by the same executor in the same run. Never prints, and never samples but
 //! greedily.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::base::role::InputRole;
+use crate::base::role::{CARRIED, DRAW_WORDS, InputRole};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
-use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
+use crate::exec::{ExecError, Executor, Inputs, PlanId, STEPS_IN_FLIGHT, Session, Weights};
 use crate::generate::batch::{Batch, Feed, SequenceId};
 use crate::generate::sample::argmax;
 use crate::generate::{GenerateError, Rows, STEP_TOKENS};
@@ -68,6 +68,9 @@ pub struct Report {
     /// Decoding of all sequences together with two steps in flight, tokens known beforehand, the host reading nothing
     /// in between.
     pub decode_queued_tokens_per_s: f64,
+    /// Decoding with the best token drawn by the steps themselves: each is submitted before the host knows the token
+    /// that it reads, and the host reads them all; nothing if the graph has no steps that draw.
+    pub decode_carried_tokens_per_s: Option<f64>,
     /// Recording and submitting, by step of synchronised decoding.
     pub cpu_us_per_step: f64,
     /// From a step's first command to the end of its last, by the GPU's clock, two steps in flight; nothing if it has
@@ -103,13 +106,20 @@ pub fn bench<E: Executor>(
 
     let compiled = model.compile(decode_shape(sequences))?;
     let (weight_bytes, plan) = (weight_bytes_read(&compiled.model), compiled.plan);
+    let draws = model.graph.carry.is_some();
+    let drawing = Compiler { draws: true, keep: &[], ..model };
     let step_tokens = std::iter::once(sequences).chain(STEP_TOKENS.into_iter().filter(|size| *size > sequences));
     let sizes = (sequences, step_tokens.collect());
-    let mut batch = Batch::open(executor, model, checkpoint, sizes, &mut |_, _| ())?;
+    let opened = if draws { drawing } else { model };
+    let mut batch = Batch::open(executor, opened, checkpoint, sizes, &mut |_, _| ())?;
     batch.prepare(&[prefill_tokens as usize], Rows::Last)?;
     batch.prepare(&vec![1; sequences as usize], Rows::Last)?;
+    let drawing = match draws {
+        true => Some(drawing.compile(decode_shape(sequences))?.plan),
+        false => None,
+    };
 
-    let seconds = seconds(&mut batch, &plan, options)?;
+    let seconds = seconds(&mut batch, (&plan, drawing), options)?;
 
     let (summary, device) = (plan.summary(), executor.device());
     Ok(Report {
@@ -127,6 +137,7 @@ pub fn bench<E: Executor>(
         prefill_tokens_per_s: f64::from(prefill_tokens) / seconds.prefill,
         decode_tokens_per_s: f64::from(sequences) / seconds.synced,
         decode_queued_tokens_per_s: f64::from(sequences) / seconds.queued,
+        decode_carried_tokens_per_s: seconds.carried.map(|seconds| f64::from(sequences) / seconds),
         cpu_us_per_step: seconds.cpu * 1e6,
         gpu_us_per_step: seconds.gpu.map(|seconds| seconds * 1e6),
         weight_bytes_per_token: weight_bytes,
@@ -141,12 +152,13 @@ struct Seconds {
     synced: f64,
     cpu: f64,
     queued: f64,
+    carried: Option<f64>,
     gpu: Option<f64>,
 }
 
 fn seconds<S: Session>(
     batch: &mut Batch<'_, S>,
-    plan: &CheckedPlan,
+    (plan, drawing): (&CheckedPlan, Option<CheckedPlan>),
     options: &BenchOptions,
 ) -> Result<Seconds, GenerateError> {
     let BenchOptions { prefill_tokens, decode_tokens, sequences, rounds } = *options;
@@ -172,8 +184,16 @@ fn seconds<S: Session>(
         let after = session.gpu_cost();
         Ok([untimed, (after.ns - before.ns) as f64 / 1e9 / (after.steps - before.steps) as f64])
     })?;
+    let carried = match drawing {
+        Some(drawing) => {
+            let id = session.prepare(drawing)?;
+            Some(medians(rounds, || Ok([carried(session, id, &plan.state, (sequences, decode_tokens))?]))?[0])
+        }
+        None => None,
+    };
     // Where no steps were timed, 0 by 0 is no number.
-    Ok(Seconds { prefill, synced, cpu, queued: queued_step, gpu: Some(gpu).filter(|seconds| seconds.is_finite()) })
+    let gpu = Some(gpu).filter(|seconds| seconds.is_finite());
+    Ok(Seconds { prefill, synced, cpu, queued: queued_step, carried, gpu })
 }
 
 /// A step of one token of each of so many sequences.
@@ -240,6 +260,36 @@ fn queued(
         last = session.step(plan, inputs)?;
     }
     session.outputs(last)?;
+    Ok(began.elapsed().as_secs_f64() / f64::from(steps))
+}
+
+/// Decodes greedily by steps that draw, as many in flight as may be; returns seconds a step.
+fn carried(
+    session: &mut impl Session,
+    plan: PlanId,
+    state: &StateLayout,
+    (sequences, steps): (u32, u32),
+) -> Result<f64, GenerateError> {
+    reset(session, state)?;
+    // All zero: the best.
+    let rules = vec![0; (DRAW_WORDS * sequences) as usize];
+    let began = Instant::now();
+    let mut flights = VecDeque::new();
+    for step in 0..steps {
+        let token = if step == 0 { 0 } else { CARRIED };
+        let tokens = vec![token; sequences as usize];
+        let inputs = step_inputs(sequences, 1);
+        let inputs = inputs.with(InputRole::TokenIds, tokens).with(InputRole::DrawRules, rules.clone());
+        flights.push_back(session.step(plan, &inputs)?);
+        if flights.len() == STEPS_IN_FLIGHT
+            && let Some(oldest) = flights.pop_front()
+        {
+            session.outputs(oldest)?;
+        }
+    }
+    for flight in flights {
+        session.outputs(flight)?;
+    }
     Ok(began.elapsed().as_secs_f64() / f64::from(steps))
 }
 

@@ -129,6 +129,8 @@ fn inputs(plan: &Plan, random: &mut fastrand::Rng) -> Inputs {
             InputRole::StateRows => numbers.map(|nth| nth as u32).collect(),
             // The last token of each share.
             InputRole::OutputRows => numbers.map(|nth| share(nth + 1, input.count).saturating_sub(1)).collect(),
+            // The best: a temperature of 0.
+            InputRole::DrawRules => numbers.map(|_| 0).collect(),
         };
         inputs.with(input.role, elements)
     })

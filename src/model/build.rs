@@ -13,11 +13,11 @@ use crate::base::diag::Diagnostic;
 use crate::base::dtype::DType;
 use crate::base::limits::Limits;
 use crate::base::raw::{Name, Spanned};
-use crate::base::role::{InputRole, OutputRole};
+use crate::base::role::{DRAW_WORDS, InputRole, OutputRole};
 use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
-use crate::graph::{Arg, DimKind, Graph, InitWeight, Input, Layout, Node, Output, State};
+use crate::graph::{Arg, Carry, DimKind, Graph, InitWeight, Input, Layout, Node, Output, State};
 use crate::kernel::{Access, KernelDef, KernelLib, map, unusable_name};
 use crate::model::bind::{Bound, PortShape};
 use crate::model::dims::Dims;
@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub keep: &'a [String],
     /// Whether to take only variants of kernels whose order of summation does not depend on the step's shape.
     pub batch_invariant: bool,
+    /// Whether the step draws the next tokens itself, instead of giving logits.
+    pub draws: bool,
 }
 
 /// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints. The checkpoint's layout
@@ -59,9 +61,9 @@ pub fn build(
     index: &Index,
     request: &Request<'_>,
 ) -> Result<(Model, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let (layout, reach) =
-        choose_layout(graph, lib, index, request.shape).map_err(|wrong| graph.included.placed(wrong))?;
-    let dims = Dims::new(graph, index, layout, request.shape);
+    let (layout, reach) = choose_layout(graph, lib, index, (request.shape, request.draws))
+        .map_err(|wrong| graph.included.placed(wrong))?;
+    let dims = Dims::new(graph, index, layout, (request.shape, request.draws));
     let mut builder = Builder::new(graph, lib, sources, index, request, layout, &dims);
     builder.model.weights = reach.tensors(graph, index, layout);
     builder.declare();

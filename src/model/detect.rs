@@ -58,7 +58,8 @@ pub fn misfits(graph: &Graph, index: &Index) -> Vec<String> {
 /// The conditions that do not hold.
 fn unmet(graph: &Graph, index: &Index) -> Vec<String> {
     let layout = graph.layouts.first().expect("a graph has at least one layout");
-    let dims = Dims::new(graph, index, layout, StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 });
+    let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
+    let dims = Dims::new(graph, index, layout, (one, false));
     let reason = |condition: &Spanned| match dims.eval(condition, &[]) {
         Ok(0) => {
             let named = condition.expr.names().into_iter().collect::<BTreeSet<_>>().into_iter();

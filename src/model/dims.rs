@@ -33,16 +33,17 @@ pub struct Dims<'a> {
     index: &'a Index,
     layout: &'a Layout,
     step: StepShape,
+    draws: bool,
     slots: RefCell<Vec<Slot>>,
     /// What is wrong with dims that were asked for.
     diagnostics: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Dims<'a> {
-    /// Dims of which none is computed yet.
-    pub fn new(graph: &'a Graph, index: &'a Index, layout: &'a Layout, step: StepShape) -> Self {
+    /// Dims of which none is computed yet, for a step that draws tokens or one that does not.
+    pub fn new(graph: &'a Graph, index: &'a Index, layout: &'a Layout, (step, draws): (StepShape, bool)) -> Self {
         let slots = RefCell::new(graph.dims.iter().map(|_| Slot::Unasked).collect());
-        Self { graph, index, layout, step, slots, diagnostics: RefCell::default() }
+        Self { graph, index, layout, step, draws, slots, diagnostics: RefCell::default() }
     }
 
     /// The dim's value, or nothing if it is unknown or has none.
@@ -135,6 +136,7 @@ impl<'a> Dims<'a> {
             DimKind::Sequences => Some(self.step.sequences.into()),
             DimKind::Rows => Some(self.step.rows.into()),
             DimKind::Capacity => Some(self.step.capacity.into()),
+            DimKind::Draws => Some(self.draws.into()),
             DimKind::Eval(spanned) => self.eval(spanned, &[]).map_or_else(fail, Some),
             DimKind::Count { pattern } => {
                 let exists =

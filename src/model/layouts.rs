@@ -19,11 +19,11 @@ pub(super) fn choose_layout<'a>(
     graph: &'a Graph,
     lib: &KernelLib,
     index: &Index,
-    shape: StepShape,
+    step: (StepShape, bool),
 ) -> Result<(&'a Layout, Reach), Vec<Diagnostic>> {
     let mut first_misfit = None;
     for layout in &graph.layouts {
-        let dims = Dims::new(graph, index, layout, shape);
+        let dims = Dims::new(graph, index, layout, step);
         let reach = reach(graph, lib, index, &dims);
         let mut misfits = Vec::new();
         for stated in &graph.weights {

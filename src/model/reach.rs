@@ -1,7 +1,7 @@
 //! What a graph may reach in a step of any size: the weights that it uses.
 //!
 //! Gets a graph, kernels and the dims of one step; returns the same for every step of the graph on a checkpoint, since
-//! a session holds the weights once for steps of all sizes. Where a condition or a count depends on the size of a step,
+//! a session holds the weights once for steps of all kinds. Where a condition or a count depends on the kind of a step,
 //! both branches and every round count. What holds then: each weight that some step uses and the checkpoint has is
 //! among those found. Never reports: what is wrong with a graph is found when it is built.
 
@@ -71,7 +71,7 @@ impl Reach {
     }
 }
 
-/// Names of the dims whose value depends on the size of a step.
+/// Names of the dims whose value depends on the size of a step, or on whether it draws.
 fn step_dims(graph: &Graph) -> BTreeSet<&str> {
     let mut found = BTreeSet::new();
     // Each round finds the dims that depend on those found before it: a chain is no longer than there are dims.
@@ -79,7 +79,7 @@ fn step_dims(graph: &Graph) -> BTreeSet<&str> {
         let before = found.len();
         for dim in &graph.dims {
             let depends = match &dim.kind {
-                DimKind::Tokens | DimKind::Sequences | DimKind::Rows => true,
+                DimKind::Tokens | DimKind::Sequences | DimKind::Rows | DimKind::Draws => true,
                 DimKind::Eval(spanned) => depends_on(&spanned.expr, &found, &[]),
                 DimKind::Weight { .. } | DimKind::Count { .. } | DimKind::Elements { .. } | DimKind::Capacity => false,
             };

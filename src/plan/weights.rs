@@ -77,6 +77,14 @@ pub struct StateLayout {
     pub buffers: Vec<StateBuffer>,
 }
 
+impl StateLayout {
+    /// Whether a session of this layout has the state that plans of `other` expect: its first buffers are theirs. Steps
+    /// that draw have more of them than the others of a graph, behind those, and all run in one session.
+    pub fn begins_with(&self, other: &Self) -> bool {
+        self.buffers.starts_with(&other.buffers)
+    }
+}
+
 /// One state tensor: `rows` sequences of `row_shape` each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateBuffer {

@@ -244,7 +244,7 @@ impl<A: Api> HalSession<A> {
             let reason = format!("it expects weight layout `{theirs}`, the session holds `{ours}`");
             return Err(ExecError::OtherLayout { reason });
         }
-        if plan.state != self.contents.state_layout {
+        if !self.contents.state_layout.begins_with(&plan.state) {
             let other = plan.state.buffers.iter().zip(&self.contents.state_layout.buffers).find(|(a, b)| a != b);
             let reason = match other {
                 Some((theirs, ours)) => format!("it expects state {theirs:?}, the session holds {ours:?}"),

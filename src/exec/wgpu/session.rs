@@ -91,7 +91,7 @@ impl WgpuSession {
             let reason = format!("it was made for weight layout {hash}, the session has {}", self.weight_layout);
             return Err(ExecError::OtherLayout { reason });
         }
-        if plan.state != self.state_layout {
+        if !self.state_layout.begins_with(&plan.state) {
             let (theirs, ours) = (&plan.state.buffers, &self.state_layout.buffers);
             let reason = match theirs.iter().zip(ours).find(|(theirs, ours)| theirs != ours) {
                 Some((theirs, ours)) => format!("it expects state {theirs:?}, the session has {ours:?}"),

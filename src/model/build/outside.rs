@@ -5,10 +5,21 @@
 
 use super::*;
 
-impl Builder<'_> {
-    /// Defines the values of inputs and states.
+impl<'a> Builder<'a> {
+    /// What the graph has in this step beside what it has in every one, if it is one that draws.
+    fn carry(&self) -> Option<&'a Carry> {
+        self.graph.carry.as_ref().filter(|_| self.request.draws)
+    }
+
+    /// Defines the values of inputs and states. What a step that draws has beside those of others comes behind them, so
+    /// that all steps of a session find the same state in the same place.
     pub(super) fn declare(&mut self) {
-        for input in &self.graph.inputs {
+        if self.request.draws && self.graph.carry.is_none() {
+            let message = format!("`{}` has no steps that draw tokens", self.graph.name.text);
+            self.report(Diagnostic::error(self.graph.name.span, message).note("expected a field `carry`"));
+        }
+        let (graph, carry) = (self.graph, self.carry());
+        for input in graph.inputs.iter().chain(carry.iter().flat_map(|carry| &carry.inputs)) {
             let shape: Option<Vec<u64>> = input.shape.iter().map(|expr| self.ok(self.dims.extent(expr, &[]))).collect();
             let path = format!("in.{}", input.name.text);
             let Some(shape) = shape else {
@@ -27,7 +38,7 @@ impl Builder<'_> {
             self.defined.insert(value, input.name.span);
             self.model.inputs.push(InputTensor { name: input.name.text.clone(), role: input.role, value });
         }
-        for state in &self.graph.state {
+        for state in graph.state.iter().chain(carry.iter().flat_map(|carry| &carry.state)) {
             self.declare_state(state);
         }
     }
@@ -132,10 +143,6 @@ impl Builder<'_> {
                 Diagnostic::error(name.span, message).note("halves are stored in pairs; use f32 or an even size"),
             );
         }
-        if state.dtype == DType::U32 {
-            let message = format!("state `{}` is u32, expected f32, f16 or bf16", name.text);
-            self.report(Diagnostic::error(name.span, message));
-        }
         if name.text.is_empty() || name.text.contains(['.', '{', '}', '#']) {
             let message = format!("`{}` is no name for a state: dots tell layers apart", name.text);
             self.report(Diagnostic::error(name.span, message));
@@ -150,6 +157,7 @@ impl Builder<'_> {
             InputRole::SequenceOffsets => u64::from(step.sequences) + 1,
             InputRole::StateRows => u64::from(step.sequences),
             InputRole::OutputRows => u64::from(step.rows),
+            InputRole::DrawRules => u64::from(step.sequences) * u64::from(DRAW_WORDS),
         };
         if *shape != [expected] {
             let message = format!("input `{}` has shape {shape:?}, role `{}`", input.name.text, input.role);
@@ -160,13 +168,14 @@ impl Builder<'_> {
     }
 
     pub(super) fn outputs(&mut self) {
-        for output in &self.graph.outputs {
+        let outputs = self.carry().map_or(&self.graph.outputs, |carry| &carry.outputs);
+        for output in outputs {
             if let Some(value) = self.resolve(&output.name) {
                 if matches!(self.model.values[value].origin, Origin::Weight { .. } | Origin::Input { .. }) {
                     let message = format!("output `{}` is a weight or an input, expected a value", output.name.text);
                     self.report(Diagnostic::error(output.name.span, message));
                 }
-                self.check_logits(output, value);
+                self.check_output(output, value);
                 self.used.insert(value);
                 self.model.outputs.push(OutputTensor { name: output.name.text.clone(), role: output.role, value });
             }
@@ -199,13 +208,18 @@ impl Builder<'_> {
         }
     }
 
-    /// What the host reads as logits is a row of floats for every wanted token.
-    fn check_logits(&mut self, output: &Output, value: ValueId) {
+    /// What the host reads as logits is a row of floats for every wanted token; as tokens, it is one for each.
+    fn check_output(&mut self, output: &Output, value: ValueId) {
         let (dtype, shape) = (self.model.values[value].dtype, self.model.values[value].shape.clone());
         let rows = u64::from(self.request.shape.rows);
         if output.role == OutputRole::Logits && (dtype != DType::F32 || shape.len() != 2 || shape[0] != rows) {
             let message = format!("output `{}` is {dtype}{shape:?}, which are no logits", output.name.text);
             let note = format!("expected f32[{rows}, …]: a row for every output row of the step");
+            self.report(Diagnostic::error(output.name.span, message).note(note));
+        }
+        if output.role == OutputRole::NextToken && (dtype != DType::U32 || shape != [rows]) {
+            let message = format!("output `{}` is {dtype}{shape:?}, which are no tokens", output.name.text);
+            let note = format!("expected u32[{rows}]: one for every output row of the step");
             self.report(Diagnostic::error(output.name.span, message).note(note));
         }
     }

@@ -4,7 +4,7 @@
 //! range, sizes and counts are within limits, and the layouts describe memory that can exist. Never looks at order.
 
 use super::{At, Errors, Promise, is_allowed, lies_in, overlaps, tensor_bytes};
-use crate::base::role::{InputRole, OutputRole};
+use crate::base::role::{DRAW_WORDS, InputRole, OutputRole};
 use crate::base::step::StepShape;
 use crate::plan::PLAN_VERSION;
 use crate::plan::command::{
@@ -417,6 +417,7 @@ fn inputs(errors: &mut Errors<'_>) {
             InputRole::SequenceOffsets => u64::from(sequences) + 1,
             InputRole::StateRows => u64::from(sequences),
             InputRole::OutputRows => u64::from(rows),
+            InputRole::DrawRules => u64::from(sequences) * u64::from(DRAW_WORDS),
         };
         if input.count != expected {
             let (name, role, found) = (&input.name, input.role, input.count);
@@ -436,7 +437,8 @@ fn inputs(errors: &mut Errors<'_>) {
 fn outputs(errors: &mut Errors<'_>) {
     let plan = errors.plan;
     let rows = u64::from(plan.shape.rows);
-    for output in plan.outputs.iter().filter(|output| output.role == OutputRole::Logits) {
+    let by_row = |role| matches!(role, OutputRole::Logits | OutputRole::NextToken);
+    for output in plan.outputs.iter().filter(|output| by_row(output.role)) {
         if output.shape.first() != Some(&rows) {
             let (name, found) = (&output.name, &output.shape);
             let reason = format!("output `{name}`: expected {rows} rows, as the step has, found {found:?}");
