@@ -114,7 +114,8 @@ impl Parts<'_> {
                         Some(previous) => self.values[previous.index()].shape.clone(),
                         None => bound.shape(&port.shape, step.span)?,
                     };
-                    Some(self.define(term, values, (id, inputs[at]), shape, step)?)
+                    let dtype = port.dtype.unwrap_or(DType::F32);
+                    Some(self.define(term, values, (id, inputs[at]), (dtype, shape), step)?)
                 }
             };
             args.push(OpArg { port: arg.port.clone(), access: kernel.access(at), input: inputs[at], output });
@@ -146,7 +147,7 @@ impl Parts<'_> {
         let kernel = map::build(self.lib, expr, self.sources.source(expr.span.source), &borrowed, &shape)?;
         let template = self.template(&kernel.template);
         let id = OpId::new(self.ops.len() as u32);
-        let output = self.define(result[0].output.as_ref().expect("a map has a result"), values, (id, None), shape, step)?;
+        let output = self.define(result[0].output.as_ref().expect("a map has a result"), values, (id, None), (DType::F32, shape), step)?;
         let access = Access { reads: false, writes: true };
         args.push(OpArg { port: map::RESULT.to_owned(), access, input: None, output: Some(output) });
         let (label, workgroups) = (self.label(output), kernel.workgroups.map(|size| size as u32));
@@ -210,7 +211,7 @@ impl Parts<'_> {
         term: &Term,
         values: &mut [Option<ValueId>],
         (op, updates): (OpId, Option<ValueId>),
-        shape: Vec<u64>,
+        (dtype, shape): (DType, Vec<u64>),
         step: &Step,
     ) -> Result<ValueId, Diagnostic> {
         let origin = Origin::Op { op, updates };
@@ -227,7 +228,7 @@ impl Parts<'_> {
                 }
                 None => {
                     let name = self.rule.variables[*variable].name.text.clone();
-                    let value = self.new_value(values, &name, shape, origin);
+                    let value = self.new_value(values, &name, (dtype, shape), origin);
                     values[*variable] = Some(value);
                     Ok(value)
                 }
@@ -238,7 +239,7 @@ impl Parts<'_> {
                 if known.len() != variables.len() || count != shape.iter().product::<u64>() {
                     return Err(clash(step, "what is joined", &[count], &shape));
                 }
-                let whole = self.new_value(values, &self.rule.name.clone(), shape, origin);
+                let whole = self.new_value(values, &self.rule.name.clone(), (dtype, shape), origin);
                 let mut first = 0;
                 for value in known {
                     let value = &mut self.values[value.index()];
@@ -251,7 +252,13 @@ impl Parts<'_> {
     }
 
     /// A value that the rule alone knows, named beside those of its place.
-    fn new_value(&mut self, values: &[Option<ValueId>], name: &str, shape: Vec<u64>, origin: Origin) -> ValueId {
+    fn new_value(
+        &mut self,
+        values: &[Option<ValueId>],
+        name: &str,
+        (dtype, shape): (DType, Vec<u64>),
+        origin: Origin,
+    ) -> ValueId {
         let beside = self.rule.outputs.first().and_then(|output| values[*output]);
         let path = beside.map_or("", |value| &self.values[value.index()].path);
         let prefix = path.rsplit_once('.').map_or(String::new(), |(prefix, _)| format!("{prefix}."));
@@ -261,7 +268,7 @@ impl Parts<'_> {
             number += 1;
             path = format!("{prefix}{name}#{number}");
         }
-        self.values.push(Value { path, dtype: DType::F32, shape, origin });
+        self.values.push(Value { path, dtype, shape, origin });
         ValueId::new(self.values.len() as u32 - 1)
     }
 

@@ -236,7 +236,10 @@ impl<'f> Search<'_, 'f> {
         let dims = self.dims()?;
         let eval = |spanned: &Spanned| spanned.expr.eval(&|name| dims.get(name).copied());
         let given = self.given.iter().all(|(expr, number)| eval(expr).is_ok_and(|value| value as f64 == *number));
-        if !given || !self.is_closed() || !self.joins_fit() || !self.guard(&dims)? {
+        let values = &self.finder.model.values;
+        let dtype = |variable: usize| self.values[variable].map(|value| values[value].dtype);
+        let typed = self.rule.dtypes.iter().all(|(variable, expected)| dtype(*variable).is_none_or(|found| found == *expected));
+        if !given || !typed || !self.is_closed() || !self.joins_fit() || !self.guard(&dims)? {
             return None;
         }
         let ops = self.ops.iter().copied().collect::<Option<_>>()?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::base::diag::Diagnostic;
+use crate::base::dtype::DType;
 use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::kernel::{GUARD_FACTS, KernelDef, KernelLib, map, unknown_name};
@@ -45,6 +46,8 @@ pub struct Rule {
     pub examples: Vec<BTreeMap<String, u64>>,
     /// The shapes of variables, over dims that they define.
     pub shapes: Vec<(usize, Vec<Spanned>)>,
+    /// Element types that variables must have.
+    pub dtypes: Vec<(usize, DType)>,
     /// The tensors of both sides.
     pub variables: Vec<Variable>,
     /// What is looked for.
@@ -154,6 +157,8 @@ struct RewriteSyntax<'a> {
     batch_invariant: bool,
     #[serde(borrow, default)]
     shapes: Entries<'a>,
+    #[serde(borrow, default)]
+    dtypes: Entries<'a>,
     #[serde(borrow, default, deserialize_with = "given")]
     when: Option<Raw<'a>>,
     #[serde(default)]
@@ -268,6 +273,7 @@ fn rule<'a>(
         return None;
     }
     let shapes = sides.shapes(reader, &syntax.shapes);
+    let dtypes = sides.dtypes(reader, &syntax.dtypes);
     let when = syntax.when.and_then(|when| reader.expr(when));
     let rule = Rule {
         name: name.to_owned(),
@@ -277,6 +283,7 @@ fn rule<'a>(
         when,
         examples: syntax.examples,
         shapes,
+        dtypes,
         variables: sides.variables,
         pattern,
         replacement,
@@ -447,16 +454,29 @@ impl Sides<'_> {
         for (name, raw) in reader.entries(entries, "shape") {
             let Some(extents) = reader.node::<Vec<Raw<'_>>>(raw) else { continue };
             let extents = reader.exprs(&extents);
-            match self.variables.iter().position(|variable| variable.name == name) {
-                Some(variable) => shapes.push((variable, extents)),
-                None => {
-                    let known = self.variables.iter().map(|variable| variable.name.text.as_str());
-                    let message = format!("the rule has no `{}`", name.text);
-                    reader.diagnostics.push(Diagnostic::error(name.span, message).suggest(&name.text, known));
-                }
-            }
+            shapes.extend(self.known(reader, &name).map(|variable| (variable, extents)));
         }
         shapes
+    }
+
+    fn dtypes<'a>(&self, reader: &mut Reader<'a>, entries: &Entries<'a>) -> Vec<(usize, DType)> {
+        let mut dtypes = Vec::new();
+        for (name, raw) in reader.entries(entries, "element type") {
+            let Some(dtype) = reader.node::<DType>(raw) else { continue };
+            dtypes.extend(self.known(reader, &name).map(|variable| (variable, dtype)));
+        }
+        dtypes
+    }
+
+    /// The first variable of this name.
+    fn known(&self, reader: &mut Reader<'_>, name: &Name) -> Option<usize> {
+        let found = self.variables.iter().position(|variable| variable.name == *name);
+        if found.is_none() {
+            let known = self.variables.iter().map(|variable| variable.name.text.as_str());
+            let message = format!("the rule has no `{}`", name.text);
+            reader.diagnostics.push(Diagnostic::error(name.span, message).suggest(&name.text, known));
+        }
+        found
     }
 }
 

@@ -25,7 +25,7 @@ use crate::generate::batch::{Batch, BatchOptions, Feed, SequenceId};
 use crate::plan::weights::StateLayout;
 
 /// Step sizes, in tokens. Between them a step is padded to the next.
-pub const STEP_TOKENS: [u32; 3] = [1, 16, 128];
+pub const STEP_TOKENS: [u32; 7] = [1, 16, 32, 64, 128, 256, 512];
 
 /// Which rows of logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

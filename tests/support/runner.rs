@@ -80,7 +80,7 @@ impl Program {
     /// A compiler for a checkpoint and a device.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
         let Self { sources, graph, kernels } = self;
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false, draws: false, fuse: None }
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: true, draws: false, fuse: None }
     }
 }
 
