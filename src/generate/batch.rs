@@ -5,6 +5,8 @@
 //! fork between any two steps; each has a row of the state buffers to itself. Padding belongs to no sequence and
 //! changes nothing. Never samples, never knows an architecture.
 
+use std::time::{Duration, Instant};
+
 use crate::base::role::{InputRole, OutputRole};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
@@ -46,6 +48,17 @@ pub struct BatchOptions {
     pub vocabulary: u64,
 }
 
+/// How long it has taken to make a batch ready, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartCost {
+    /// Compiling plans.
+    pub compile: Duration,
+    /// Opening the session: buffers, and weights and state on their way into them.
+    pub upload: Duration,
+    /// Preparing plans: above all making their pipelines.
+    pub prepare: Duration,
+}
+
 /// Sequences on a session.
 #[derive(Debug)]
 pub struct Batch<'a, S> {
@@ -59,6 +72,7 @@ pub struct Batch<'a, S> {
     /// A row of each state that begins as a weight does: read from the session before its first sequence.
     initial: Option<Vec<Option<Vec<u8>>>>,
     next_id: u64,
+    cost: StartCost,
 }
 
 /// What is to be run of one sequence: its row of the state and its tokens.
@@ -83,12 +97,17 @@ impl<'a, S: Session> Batch<'a, S> {
         progress: Progress<'_>,
     ) -> Result<Self, GenerateError> {
         // Weights and state are laid out alike for every size of a step, whatever the graph asks about it.
+        let began = Instant::now();
         let plan = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity })?.plan;
+        let compiled = began.elapsed();
         let logits = plan.outputs.iter().find(|output| output.role == OutputRole::Logits);
         let columns = logits.and_then(|output| output.shape.last().copied());
         let vocabulary = columns.ok_or(GenerateError::NoLogits)?;
+        let began = Instant::now();
         let session = executor.open(&Weights { layout: &plan.weights, checkpoint }, &plan.state, progress)?;
-        Ok(Self::new(session, compiler, BatchOptions { capacity, step_tokens, vocabulary }, plan.state.clone()))
+        let cost = StartCost { compile: compiled, upload: began.elapsed(), prepare: Duration::ZERO };
+        let options = BatchOptions { capacity, step_tokens, vocabulary };
+        Ok(Self { cost, ..Self::new(session, compiler, options, plan.state.clone()) })
     }
 
     /// A batch without sequences on a session that was opened with `state` of `options.capacity` rows.
@@ -122,9 +141,11 @@ impl<'a, S: Session> Batch<'a, S> {
             return Err(ExecError::TooSmall { missing }.into());
         }
         let (weights, state) = (plans.plans()[0].weights.clone(), plans.state_layout().clone());
+        let began = Instant::now();
         let session = executor.open(&Weights { layout: &weights, checkpoint }, &state, progress)?;
+        let cost = StartCost { upload: began.elapsed(), ..StartCost::default() };
         let options = BatchOptions { capacity, step_tokens: plans.step_tokens(), vocabulary: plans.vocabulary() };
-        Ok(Self::of(session, Source::Set(plans), options, state))
+        Ok(Self { cost, ..Self::of(session, Source::Set(plans), options, state) })
     }
 
     fn of(session: S, source: Source<'a>, options: BatchOptions, state: StateLayout) -> Self {
@@ -132,7 +153,8 @@ impl<'a, S: Session> Batch<'a, S> {
         assert!(!sizes.is_empty() && sizes[0] > 0 && sizes.is_sorted(), "step sizes ascend from 1 or more");
         assert!(options.capacity > 0, "a session holds a sequence");
         let rows = vec![None; options.capacity as usize];
-        Self { session, source, options, state, plans: Vec::new(), rows, initial: None, next_id: 0 }
+        let (plans, cost) = (Vec::new(), StartCost::default());
+        Self { session, source, options, state, plans, rows, initial: None, next_id: 0, cost }
     }
 
     /// The session.
@@ -148,6 +170,11 @@ impl<'a, S: Session> Batch<'a, S> {
     /// Where the session's state lies.
     pub const fn state_layout(&self) -> &StateLayout {
         &self.state
+    }
+
+    /// How long all that was made once has taken.
+    pub const fn start_cost(&self) -> StartCost {
+        self.cost
     }
 
     /// How many plans have been prepared: at most one for each step size, power of two of sequences and kind of
@@ -365,7 +392,12 @@ impl<'a, S: Session> Batch<'a, S> {
         if let Some((_, id)) = self.plans.iter().find(|(other, _)| *other == shape) {
             return Ok(*id);
         }
-        let id = self.session.prepare(self.source.plan(shape)?)?;
+        let began = Instant::now();
+        let plan = self.source.plan(shape)?;
+        let compiled = began.elapsed();
+        let id = self.session.prepare(plan)?;
+        self.cost.compile += compiled;
+        self.cost.prepare += began.elapsed() - compiled;
         self.plans.push((shape, id));
         Ok(id)
     }

@@ -5,7 +5,7 @@
 //! counts a step whose timestamps the device did not write.
 
 use std::num::NonZeroU64;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use wgpu_hal::{Api, CommandEncoder as _, QUERY_SIZE};
 use wgpu_types as wgt;
@@ -28,7 +28,7 @@ pub(super) struct Clock<A: Api> {
 
 impl<A: Api> Clock<A> {
     /// A clock, or nothing where the device has no timestamps.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>) -> Result<Option<Self>, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>) -> Result<Option<Self>, ExecError> {
         let Some(period_ns) = gpu.timestamp_period_ns else { return Ok(None) };
         let usage = buffer_uses(Usage::MAP_READ.union(Usage::COPY_DST));
         let size_bytes = u64::from(STAMP_COUNT) * QUERY_SIZE;

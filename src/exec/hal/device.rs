@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use wgpu_hal::{
     self as hal, Adapter as _, Api, CommandEncoder as _, Device as _, DeviceError, Instance as _, Queue as _,
@@ -118,6 +119,9 @@ fn describe<A: Api>(adapter: &hal::ExposedAdapter<A>) -> DeviceInfo {
 
 /// An open device with everything that must outlive it. Every owner below holds one, so it goes last.
 pub(super) struct Gpu<A: Api> {
+    /// What the driver knows of pipelines made before; nothing where it keeps nothing. Destroyed by `drop`, before the
+    /// device.
+    cache: Option<A::PipelineCache>,
     // Dropped from first to last: the queue frees semaphores of the device, the device belongs to the instance.
     queue: A::Queue,
     device: A::Device,
@@ -127,15 +131,19 @@ pub(super) struct Gpu<A: Api> {
     pub(super) subgroups: bool,
     /// Nanoseconds of a tick of the device's clock, if it has one.
     pub(super) timestamp_period_ns: Option<f32>,
+    /// Whether the driver has caches of pipelines.
+    keeps_pipelines: bool,
 }
 
 impl<A: Api> Gpu<A> {
     /// Opens the adapter at `index` of those found.
-    pub(super) fn open(adapters: Adapters<A>, index: usize) -> Result<(DeviceInfo, Rc<Self>), ExecError> {
+    pub(super) fn open(adapters: Adapters<A>, index: usize) -> Result<(DeviceInfo, Arc<Self>), ExecError> {
         let Adapters { mut found, instance } = adapters;
         let (info, adapter) = found.swap_remove(index);
-        // Nothing but what kernels and clocks may ask for: every feature more is one more way for a driver to differ.
-        let features = adapter.features & (wgt::Features::SUBGROUP | wgt::Features::TIMESTAMP_QUERY);
+        // Nothing but what kernels, clocks and the cache ask for: every feature more is one more way for a driver to
+        // differ.
+        let wanted = wgt::Features::SUBGROUP | wgt::Features::TIMESTAMP_QUERY | wgt::Features::PIPELINE_CACHE;
+        let features = adapter.features & wanted;
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
         let hints = wgt::MemoryHints::MemoryUsage;
         // SAFETY: features and limits are the adapter's own.
@@ -147,7 +155,42 @@ impl<A: Api> Gpu<A> {
             unsafe { queue.get_timestamp_period() }
         });
         let (_adapter, _instance) = (adapter.adapter, instance);
-        Ok((info, Rc::new(Self { queue, device, _adapter, _instance, subgroups, timestamp_period_ns })))
+        let keeps_pipelines = features.contains(wgt::Features::PIPELINE_CACHE);
+        let cache = None;
+        let gpu = Self { cache, queue, device, _adapter, _instance, subgroups, timestamp_period_ns, keeps_pipelines };
+        Ok((info, Arc::new(gpu)))
+    }
+
+    /// Gives pipelines that are made from now on a cache, which begins with what [`kept_pipelines`](Self::kept_pipelines)
+    /// gave on such a device, by such a driver; does nothing where there is no such thing, or one already. A cache only
+    /// saves time, so that none is no failure.
+    pub(super) fn keep_pipelines(&mut self, bytes: Option<&[u8]>) {
+        if !self.keeps_pipelines || self.cache.is_some() {
+            return;
+        }
+        let make = |data| {
+            let description = hal::PipelineCacheDescriptor { label: Some("graphc"), data };
+            // SAFETY: the bytes came out of a cache of this device's kind and driver, unchanged, or are none: whoever
+            // reads them from outside compares a digest, and the driver compares its own name of itself.
+            unsafe { self.device.create_pipeline_cache(&description) }.ok()
+        };
+        self.cache = bytes.and_then(|bytes| make(Some(bytes))).or_else(|| make(None));
+    }
+
+    /// What the cache holds by now, if there is one.
+    pub(super) fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        let cache = self.cache.as_ref()?;
+        // SAFETY: this device created it and has not destroyed it.
+        unsafe { self.device.pipeline_cache_get_data(cache) }
+    }
+}
+
+impl<A: Api> Drop for Gpu<A> {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.take() {
+            // SAFETY: this device created it; whoever makes pipelines holds this value, so none is being made.
+            unsafe { self.device.destroy_pipeline_cache(cache) };
+        }
     }
 }
 
@@ -170,7 +213,7 @@ macro_rules! owner {
         pub(super) struct $name<A: Api> {
             // `None` only while being dropped.
             raw: Option<A::$name>,
-            gpu: Rc<Gpu<A>>,
+            gpu: Arc<Gpu<A>>,
         }
 
         impl<A: Api> $name<A> {
@@ -230,7 +273,7 @@ owner!(
 
 impl<A: Api> QuerySet<A> {
     /// As many timestamps, all to be reset before they are written.
-    pub(super) fn timestamps(gpu: &Rc<Gpu<A>>, count: u32) -> Result<Self, ExecError> {
+    pub(super) fn timestamps(gpu: &Arc<Gpu<A>>, count: u32) -> Result<Self, ExecError> {
         debug_assert!(gpu.timestamp_period_ns.is_some(), "the device was opened with timestamps");
         let description = wgt::QuerySetDescriptor { label: Some("timestamps"), ty: wgt::QueryType::Timestamp, count };
         // SAFETY: the device has the feature, and the count is neither zero nor above the limit of thousands.
@@ -243,7 +286,7 @@ impl<A: Api> QuerySet<A> {
 impl<A: Api> Buffer<A> {
     /// A buffer with unspecified contents.
     pub(super) fn new(
-        gpu: &Rc<Gpu<A>>,
+        gpu: &Arc<Gpu<A>>,
         label: &str,
         size_bytes: u64,
         usage: wgt::BufferUses,
@@ -273,7 +316,7 @@ pub(super) struct HostBuffer<A: Api> {
 impl<A: Api> HostBuffer<A> {
     /// A mapped buffer; `usage` holds `MAP_READ` or `MAP_WRITE`.
     pub(super) fn new(
-        gpu: &Rc<Gpu<A>>,
+        gpu: &Arc<Gpu<A>>,
         label: &str,
         size_bytes: u64,
         usage: wgt::BufferUses,
@@ -303,6 +346,15 @@ impl<A: Api> HostBuffer<A> {
         assert!(end <= self.size_bytes, "a slice lies in its buffer (P2)");
         // SAFETY: asserted to stay inside the mapping.
         unsafe { self.pointer.add(offset_bytes as usize) }
+    }
+
+    /// Bytes to be written, from an offset on, and only written: reading them may be slow. The GPU sees them after
+    /// [`flush`](Self::flush) and a later submission. The caller has waited for the last step that used the buffer.
+    pub(super) fn bytes_mut(&mut self, offset_bytes: u64, len: usize) -> &mut [u8] {
+        let to = self.at(offset_bytes, len);
+        // SAFETY: `at` checked the range; mapped memory is initialised as far as Rust can tell, being foreign; this
+        // value is borrowed as long as the slice lives, and P10 keeps the GPU away.
+        unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) }
     }
 
     /// Writes bytes; the GPU sees them after [`flush`](Self::flush) and a later submission. The caller has waited for
@@ -359,7 +411,7 @@ pub(super) struct Pipeline<A: Api> {
 
 impl<A: Api> Pipeline<A> {
     /// Compiles a kernel.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<Self, ExecError> {
         let group_layout = group_layout(gpu, kernel)?;
         let layout = pipeline_layout(gpu, kernel, &group_layout)?;
         let module = shader_module(gpu, kernel)?;
@@ -373,9 +425,9 @@ impl<A: Api> Pipeline<A> {
                 constants: &constants,
                 zero_initialize_workgroup_memory: kernel.zero_workgroup_memory,
             },
-            cache: None,
+            cache: gpu.cache.as_ref(),
         };
-        // SAFETY: module and layout are this device's; P1 matched the kernel's bindings with the text's.
+        // SAFETY: the cache, which drivers lock themselves, module and layout are this device's; P1 matched the kernel's bindings with the text's.
         let raw = unsafe { gpu.device.create_compute_pipeline(&description) }.map_err(|error| match error {
             hal::PipelineError::Device(error) => failed(&format!("pipeline `{}`", kernel.label), &error),
             other => ExecError::Device { reason: format!("pipeline `{}`: {other}", kernel.label) },
@@ -384,7 +436,7 @@ impl<A: Api> Pipeline<A> {
     }
 }
 
-fn group_layout<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLayout<A>, ExecError> {
+fn group_layout<A: Api>(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLayout<A>, ExecError> {
     let entries: Vec<wgt::BindGroupLayoutEntry> = (0..)
         .zip(&kernel.bindings)
         .map(|(number, binding)| wgt::BindGroupLayoutEntry {
@@ -410,7 +462,7 @@ fn group_layout<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLa
 }
 
 fn pipeline_layout<A: Api>(
-    gpu: &Rc<Gpu<A>>,
+    gpu: &Arc<Gpu<A>>,
     kernel: &Kernel,
     group_layout: &BindGroupLayout<A>,
 ) -> Result<PipelineLayout<A>, ExecError> {
@@ -444,7 +496,7 @@ fn parse(wgsl: &str, subgroups: bool) -> Result<(naga::Module, naga::valid::Modu
     Ok((module, info))
 }
 
-fn shader_module<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModule<A>, ExecError> {
+fn shader_module<A: Api>(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModule<A>, ExecError> {
     let wrong =
         |text: String| ExecError::Device { reason: format!("kernel `{}` does not compile: {text}", kernel.label) };
     let (module, info) = parse(&kernel.wgsl, gpu.subgroups).map_err(wrong)?;
@@ -467,7 +519,7 @@ fn shader_module<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModu
 /// What one dispatch binds, with the pipeline it binds it for. Keeps both the layout and the buffers alive.
 pub(super) struct BindGroup<A: Api> {
     raw: Option<A::BindGroup>,
-    gpu: Rc<Gpu<A>>,
+    gpu: Arc<Gpu<A>>,
     pub(super) pipeline: Rc<Pipeline<A>>,
     _buffers: Vec<Rc<Buffer<A>>>,
 }
@@ -527,12 +579,12 @@ pub(super) struct Encoder<A: Api> {
     // Dropped first: encoders free their own pool, and the device must outlive it.
     raw: A::CommandEncoder,
     recorded: Option<A::CommandBuffer>,
-    _gpu: Rc<Gpu<A>>,
+    _gpu: Arc<Gpu<A>>,
 }
 
 impl<A: Api> Encoder<A> {
     /// An encoder that holds nothing.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>) -> Result<Self, ExecError> {
         let description = hal::CommandEncoderDescriptor { label: None, queue: &gpu.queue };
         // SAFETY: the queue is this device's.
         let raw = unsafe { gpu.device.create_command_encoder(&description) }
@@ -585,7 +637,7 @@ pub(super) struct Timeline<A: Api> {
 
 impl<A: Api> Timeline<A> {
     /// Nothing submitted yet.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>) -> Result<Self, ExecError> {
         // SAFETY: nothing is asked of the caller.
         let raw = unsafe { gpu.device.create_fence() }.map_err(|error| failed("a fence", &error))?;
         Ok(Self { fence: Fence { raw: Some(raw), gpu: gpu.clone() }, submitted: 0, has_failed: false })

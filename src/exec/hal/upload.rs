@@ -1,11 +1,13 @@
 //! The way of bytes into device memory, and of single rows back.
 //!
-//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. At most two staging
-//! buffers are in use, filled in turn while the GPU copies from the other, so a model never lies in host memory a
-//! second time. Never tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
+//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. A few staging buffers
+//! are in use, filled in turn, by all threads, while the GPU copies from the others, so a model never lies in host
+//! memory a second time, and every byte of a file is read once. Never tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use wgpu_hal::{Api, CommandEncoder as _};
 use wgpu_types as wgt;
 
@@ -15,7 +17,24 @@ use crate::exec::hal::encode::{barrier, region};
 use crate::plan::usage::Usage;
 
 /// Bytes of one staging buffer.
-const CHUNK_BYTES: u64 = 8 << 20;
+const CHUNK_BYTES: u64 = 16 << 20;
+
+/// Staging buffers: one is filled, one is copied from, and one is between the two, since neither side is even.
+const CHUNKS: usize = 3;
+
+/// Bytes that a thread copies at a time: far more than it takes to tell it, and a part of a chunk for each of many.
+const GRAIN_BYTES: usize = 256 << 10;
+
+/// Copies bytes on all threads: a page of a file that nobody has read in this process takes longer to map than to copy,
+/// and a single thread does not fill the bus.
+fn copy(to: &mut [u8], from: &[u8]) {
+    if from.len() <= GRAIN_BYTES {
+        to.copy_from_slice(from);
+        return;
+    }
+    let grains = to.par_chunks_mut(GRAIN_BYTES).zip(from.par_chunks(GRAIN_BYTES));
+    grains.for_each(|(to, from)| to.copy_from_slice(from));
+}
 
 /// One copy out of a staging buffer.
 struct Piece<A: Api> {
@@ -39,20 +58,20 @@ struct Chunk<A: Api> {
 pub(super) struct Upload<A: Api> {
     // Dropped first: waits until the GPU is done with the chunks.
     timeline: Timeline<A>,
-    chunks: [Chunk<A>; 2],
+    chunks: [Chunk<A>; CHUNKS],
     current: usize,
 }
 
 impl<A: Api> Upload<A> {
     /// An upload of nothing yet; of `total_bytes` in the end, so that small ones take small staging buffers.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>, total_bytes: u64) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>, total_bytes: u64) -> Result<Self, ExecError> {
         let size_bytes = total_bytes.clamp(4, CHUNK_BYTES).next_multiple_of(4);
         let chunk = || -> Result<Chunk<A>, ExecError> {
             let usage = wgt::BufferUses::MAP_WRITE | wgt::BufferUses::COPY_SRC;
             let staging = HostBuffer::new(gpu, "upload", size_bytes, usage)?;
             Ok(Chunk { encoder: Encoder::new(gpu)?, staging, pieces: Vec::new(), used_bytes: 0, value: 0 })
         };
-        Ok(Self { timeline: Timeline::new(gpu)?, chunks: [chunk()?, chunk()?], current: 0 })
+        Ok(Self { timeline: Timeline::new(gpu)?, chunks: [chunk()?, chunk()?, chunk()?], current: 0 })
     }
 
     /// Takes bytes on their way to `to_offset_bytes` of a buffer, which has room for them rounded up to whole words.
@@ -72,7 +91,7 @@ impl<A: Api> Upload<A> {
             let chunk = &mut self.chunks[self.current];
             let room_bytes = chunk.staging.size_bytes() - chunk.used_bytes;
             let (part, after) = rest.split_at(rest.len().min(room_bytes as usize));
-            chunk.staging.write(chunk.used_bytes, part);
+            copy(chunk.staging.bytes_mut(chunk.used_bytes, part.len()), part);
             // Copies take whole words on every API; only the last part of a tensor of halves can end inside one.
             let padding = [0; 4];
             let odd_bytes = part.len().next_multiple_of(4) - part.len();
@@ -86,12 +105,12 @@ impl<A: Api> Upload<A> {
         Ok(())
     }
 
-    /// Submits the current chunk and waits until the host may write the other.
+    /// Submits the current chunk and waits until the host may write the next.
     fn submit(&mut self) -> Result<(), ExecError> {
         self.chunks[self.current].record()?;
         let value = self.timeline.submit(&self.chunks[self.current].encoder)?;
         self.chunks[self.current].value = value;
-        self.current = 1 - self.current;
+        self.current = (self.current + 1) % CHUNKS;
         let next = &mut self.chunks[self.current];
         self.timeline.wait(next.value)?;
         next.used_bytes = 0;
@@ -160,7 +179,7 @@ pub(super) struct Resting<'a, A: Api> {
 
 /// Reads bytes of a buffer at rest.
 pub(super) fn read_back<A: Api>(
-    gpu: &Rc<Gpu<A>>,
+    gpu: &Arc<Gpu<A>>,
     timeline: &mut Timeline<A>,
     range: &Resting<'_, A>,
     size_bytes: u64,
@@ -193,7 +212,7 @@ pub(super) fn read_back<A: Api>(
 
 /// Writes bytes, whole words, of a buffer at rest.
 pub(super) fn write<A: Api>(
-    gpu: &Rc<Gpu<A>>,
+    gpu: &Arc<Gpu<A>>,
     timeline: &mut Timeline<A>,
     range: &Resting<'_, A>,
     bytes: &[u8],
