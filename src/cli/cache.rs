@@ -106,8 +106,7 @@ fn payload<'a>(bytes: &'a [u8], key: &str) -> Option<(&'a [u8], String)> {
     let mut parts = bytes.splitn(4, |byte| *byte == b'\n');
     let (header, found_key, found_digest, payload) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let digest = digest(payload);
-    let is_ours =
-        header == HEADER.as_bytes() && found_key == key.as_bytes() && found_digest == digest.as_bytes();
+    let is_ours = header == HEADER.as_bytes() && found_key == key.as_bytes() && found_digest == digest.as_bytes();
     is_ours.then_some((payload, digest))
 }
 

@@ -214,21 +214,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         Work::Many(list) => input.side_by_side(list.prompts.len(), args.sequences)?,
     };
     let read = began.elapsed();
-    let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
-    let hal_options = HalOptions {
-        track: tracked,
-        validation_layers: args.validate || args.drop_transition.is_some(),
-        dropped: args.drop_transition,
-    };
-    let wgpu_options = WgpuOptions { backend: WgpuBackend::Native, track: tracked, validation_layers: args.validate };
-    let reference_options = ReferenceOptions {
-        track: tracked,
-        sanitize: args.sanitize.map(SanitizeChoice::meant),
-        dropped: args.drop_transition,
-        ..ReferenceOptions::new()
-    };
-    let device = args.device.as_deref();
-    let mut chosen = executor::choose(args.executor, device, &hal_options, &wgpu_options, &reference_options)?;
+    let mut chosen = choose(&args)?;
     let kept = args.cache.give(&mut chosen);
     let opening = (read, began.elapsed() - read);
     let task = Task { args: &args, input: &input, work, vocabulary, capacity, state_in, began, opening };
@@ -246,6 +232,24 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),
     }
+}
+
+/// Opens the device that was asked for, to be used as it was asked for.
+fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
+    let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
+    let hal_options = HalOptions {
+        track: tracked,
+        validation_layers: args.validate || args.drop_transition.is_some(),
+        dropped: args.drop_transition,
+    };
+    let wgpu_options = WgpuOptions { backend: WgpuBackend::Native, track: tracked, validation_layers: args.validate };
+    let reference_options = ReferenceOptions {
+        track: tracked,
+        sanitize: args.sanitize.map(SanitizeChoice::meant),
+        dropped: args.drop_transition,
+        ..ReferenceOptions::new()
+    };
+    executor::choose(args.executor, args.device.as_deref(), &hal_options, &wgpu_options, &reference_options)
 }
 
 /// Refuses flags that ask something of an executor which cannot do it.

@@ -240,3 +240,56 @@ pub(super) fn write<A: Api>(
     let value = timeline.submit(&encoder)?;
     timeline.wait(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::hal::DEVICE_USES;
+    use crate::exec::hal::HalOptions;
+    use crate::exec::hal::device::Adapters;
+    use crate::exec::hal::encode::buffer_uses;
+
+    fn noop() -> Arc<Gpu<wgpu_hal::api::Noop>> {
+        let adapters = Adapters::enumerate(&HalOptions::new()).expect("the no-op API");
+        Gpu::open(adapters, 0).expect("the no-op device").1
+    }
+
+    /// Every chunk several times over, pieces that end inside a word, in a chunk and exactly at its end.
+    #[test]
+    fn every_byte_arrives_through_a_few_small_buffers() {
+        let gpu = noop();
+        let chunk = CHUNK_BYTES as usize;
+        let sizes = [3, chunk - 4, 2 * chunk, GRAIN_BYTES, GRAIN_BYTES + 2, 2 * chunk + 6, 1];
+        let bytes: Vec<u8> = (0..2 * chunk + 6).map(|at| (at % 251) as u8).collect();
+        let total: usize = sizes.iter().map(|size| size.next_multiple_of(4)).sum();
+        let buffer = Buffer::new(&gpu, "all", total as u64, buffer_uses(DEVICE_USES)).map(Rc::new).expect("a buffer");
+        let mut upload = Upload::new(&gpu, total as u64).expect("an upload");
+        let (mut offset, mut heard) = (0, 0);
+        for size in sizes {
+            upload.put(&buffer, offset as u64, &bytes[..size], |part| heard += part).expect("on its way");
+            offset += size.next_multiple_of(4);
+        }
+        upload.finish(&[(buffer.clone(), Usage::STORAGE_READ)]).expect("there");
+        assert_eq!(heard, sizes.iter().sum::<usize>() as u64);
+        let mut timeline = Timeline::new(&gpu).expect("a timeline");
+        let range = Resting { buffer: &buffer, rest: Usage::STORAGE_READ, offset_bytes: 0 };
+        let found = read_back(&gpu, &mut timeline, &range, total as u64).expect("read");
+        let mut offset = 0;
+        for size in sizes {
+            assert!(found[offset..offset + size] == bytes[..size], "{size} bytes at {offset}");
+            offset += size.next_multiple_of(4);
+        }
+    }
+
+    /// What is on its way when something else fails is waited for before anything is freed.
+    #[test]
+    fn an_upload_may_be_dropped_at_any_time() {
+        let gpu = noop();
+        let buffer = Buffer::new(&gpu, "some", 4 * CHUNK_BYTES, buffer_uses(DEVICE_USES)).map(Rc::new);
+        let buffer = buffer.expect("a buffer");
+        let mut upload = Upload::new(&gpu, 4 * CHUNK_BYTES).expect("an upload");
+        upload.put(&buffer, 0, &vec![1; 3 * CHUNK_BYTES as usize + 8], |_| ()).expect("on its way");
+        drop((buffer, gpu));
+        drop(upload);
+    }
+}
