@@ -1,8 +1,8 @@
 //! Pipelines of earlier runs: a file for each device, driver and version of the program.
 //!
 //! Gets a flag and an executor, gives it what an earlier run has kept; keeps what it has made for a later one. What
-//! holds then: the executor gets bytes that it gave itself, on this device, unchanged, or none. Never fails: a cache saves
-//! time, and a run goes without.
+//! holds then: the executor gets bytes that it gave itself, on this device, unchanged, or none. Never fails: a cache
+//! saves time, and a run goes without.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -161,9 +161,9 @@ impl<A: Api> Gpu<A> {
         Ok((info, Arc::new(gpu)))
     }
 
-    /// Gives pipelines that are made from now on a cache, which begins with what [`kept_pipelines`](Self::kept_pipelines)
-    /// gave on such a device, by such a driver; does nothing where there is no such thing, or one already. A cache only
-    /// saves time, so that none is no failure.
+    /// Gives pipelines that are made from now on a cache, which begins with what
+    /// [`kept_pipelines`](Self::kept_pipelines) gave on such a device, by such a driver; does nothing where there is no
+    /// such thing, or one already. A cache only saves time, so that none is no failure.
     pub(super) fn keep_pipelines(&mut self, bytes: Option<&[u8]>) {
         if !self.keeps_pipelines || self.cache.is_some() {
             return;
@@ -427,7 +427,8 @@ impl<A: Api> Pipeline<A> {
             },
             cache: gpu.cache.as_ref(),
         };
-        // SAFETY: the cache, which drivers lock themselves, module and layout are this device's; P1 matched the kernel's bindings with the text's.
+        // SAFETY: cache, module and layout are this device's; P1 matched the kernel's bindings with the text's. Other
+        // threads may be doing the same: hal's devices are shared freely, and drivers lock a cache themselves.
         let raw = unsafe { gpu.device.create_compute_pipeline(&description) }.map_err(|error| match error {
             hal::PipelineError::Device(error) => failed(&format!("pipeline `{}`", kernel.label), &error),
             other => ExecError::Device { reason: format!("pipeline `{}`: {other}", kernel.label) },

@@ -2,7 +2,8 @@
 //!
 //! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. A few staging buffers
 //! are in use, filled in turn, by all threads, while the GPU copies from the others, so a model never lies in host
-//! memory a second time, and every byte of a file is read once. Never tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
+//! memory a second time, and every byte of a file is read once. Never tracks usages: destinations are in `COPY_DST`
+//! until [`Upload::finish`] takes them to their rest.
 
 use std::rc::Rc;
 use std::sync::Arc;
