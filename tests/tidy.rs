@@ -66,7 +66,8 @@ const CRATES: [(&str, &[&str]); 18] = [
     ("ron", &["base/raw.rs", "plan/file.rs", "cli/"]),
     ("safetensors", &["checkpoint/", "generate/state.rs", "cli/"]),
     ("memmap2", &["checkpoint/"]),
-    ("rayon", &["exec/reference/level.rs"]),
+    // Where a run waits for its CPU: levels of the reference executor, pipelines, the way of weights to a device.
+    ("rayon", &["exec/reference/level.rs", "exec/hal/session.rs", "exec/hal/upload.rs"]),
     ("zerocopy", &["exec/reference/memory.rs"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),

@@ -114,6 +114,22 @@ impl Executor for Chosen {
         self.any().info()
     }
 
+    fn keep_pipelines(&mut self, bytes: Option<&[u8]>) {
+        match self {
+            Self::Hal(executor) => executor.keep_pipelines(bytes),
+            Self::Wgpu(executor) => executor.keep_pipelines(bytes),
+            Self::Reference(executor) => executor.keep_pipelines(bytes),
+        }
+    }
+
+    fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Hal(executor) => executor.kept_pipelines(),
+            Self::Wgpu(executor) => executor.kept_pipelines(),
+            Self::Reference(executor) => executor.kept_pipelines(),
+        }
+    }
+
     fn open(&self, weights: &Weights<'_>, state: &StateLayout, progress: Progress<'_>) -> Opened {
         self.any().open_any(weights, state, progress)
     }

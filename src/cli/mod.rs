@@ -7,6 +7,7 @@
 mod answer;
 mod bench;
 mod bisect;
+mod cache;
 mod chat;
 mod check;
 mod compile;

@@ -115,7 +115,7 @@ impl Source {
         }
     }
 
-    /// Columns of the logits: those of the plans, or found by compiling for a baseline; nothing if that fails, which
+    /// Columns of the logits: those of the plans, or of the graph's model; nothing if that fails, which
     /// running will then explain.
     pub(super) fn vocabulary(&self) -> Option<u64> {
         let limits = Limits::vulkan();
@@ -123,9 +123,9 @@ impl Source {
             What::Plans { plans, .. } => Some(plans.vocabulary()),
             What::Graph(program) => {
                 let compiler = program.compiler(self.checkpoint.index(), &limits);
-                let compiled = compiler.compile(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).ok()?;
-                let logits = compiled.plan.outputs.iter().find(|output| output.role == OutputRole::Logits)?;
-                logits.shape.last().copied()
+                let (model, _) = compiler.model(StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 }).ok()?;
+                let logits = model.outputs.iter().find(|output| output.role == OutputRole::Logits)?;
+                model.values[logits.value].shape.last().copied()
             }
         }
     }

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::base::limits::Limits;
 use crate::base::role::OutputRole;
+use crate::cli::cache::CacheArgs;
 use crate::cli::chat::{self, ChatArgs, MAX_STATE_BYTES, Manner, Setting};
 use crate::cli::dump::{self, Dump, Watch};
 use crate::cli::executor::{self, Chosen, ExecutorChoice, SanitizeChoice};
@@ -22,7 +23,7 @@ use crate::exec::reference::ReferenceOptions;
 use crate::exec::replay::TransitionAt;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::exec::{CpuCost, DeviceInfo, Executor, MemoryUse, Session};
-use crate::generate::batch::{Batch, SequenceState};
+use crate::generate::batch::{Batch, SequenceState, StartCost};
 use crate::generate::continuation::{Continuation, Drawn, Rules};
 use crate::generate::queue;
 use crate::generate::state::{self, StateOwner};
@@ -114,6 +115,8 @@ pub(super) struct RunArgs {
     /// bytes for a model of 256 tokens, the World vocabulary for one of 65536]
     #[arg(long, value_name = "FILE")]
     vocabulary: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Print what it cost, to stderr
     #[arg(long)]
     stats: bool,
@@ -162,9 +165,13 @@ struct Task<'a> {
     capacity: u32,
     /// The file of the state to begin in.
     state_in: Option<Vec<u8>>,
+    /// When the program began, and for how long it read files and opened the device.
+    began: Instant,
+    opening: (Duration, Duration),
 }
 
 pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
+    let began = Instant::now();
     check_executor(&args)?;
     if !args.model.keep.is_empty() && args.logits.is_none() {
         let why = match args.prompts {
@@ -206,7 +213,29 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         Work::One(_) | Work::Chat(_) => 1,
         Work::Many(list) => input.side_by_side(list.prompts.len(), args.sequences)?,
     };
-    let task = Task { args: &args, input: &input, work, vocabulary, capacity, state_in };
+    let read = began.elapsed();
+    let mut chosen = choose(&args)?;
+    let kept = args.cache.give(&mut chosen);
+    let opening = (read, began.elapsed() - read);
+    let task = Task { args: &args, input: &input, work, vocabulary, capacity, state_in, began, opening };
+    match &chosen {
+        Chosen::Hal(executor) => with_executor(executor, &task)?,
+        Chosen::Wgpu(executor) => with_executor(executor, &task)?,
+        Chosen::Reference(executor) => {
+            let ran = with_executor(executor, &task);
+            executor::check_findings(executor)?;
+            ran?;
+        }
+    }
+    kept.keep(&chosen);
+    match log_sink::errors() {
+        0 => Ok(()),
+        count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),
+    }
+}
+
+/// Opens the device that was asked for, to be used as it was asked for.
+fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
     let tracked = args.drop_transition.is_none() && (args.validate || cfg!(debug_assertions));
     let hal_options = HalOptions {
         track: tracked,
@@ -220,20 +249,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         dropped: args.drop_transition,
         ..ReferenceOptions::new()
     };
-    let device = args.device.as_deref();
-    match executor::choose(args.executor, device, &hal_options, &wgpu_options, &reference_options)? {
-        Chosen::Hal(executor) => with_executor(&executor, &task)?,
-        Chosen::Wgpu(executor) => with_executor(&executor, &task)?,
-        Chosen::Reference(executor) => {
-            let ran = with_executor(&executor, &task);
-            executor::check_findings(&executor)?;
-            ran?;
-        }
-    }
-    match log_sink::errors() {
-        0 => Ok(()),
-        count => Err(Failure::Diagnostics(format!("error: validation reported {count} errors\n"))),
-    }
+    executor::choose(args.executor, args.device.as_deref(), &hal_options, &wgpu_options, &reference_options)
 }
 
 /// Refuses flags that ask something of an executor which cannot do it.
@@ -346,6 +362,7 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
         }
     };
     if args.stats {
+        print_start(task, stats.ready, batch.start_cost());
         stats.print(executor.device(), batch.session().memory());
     }
     Ok(())
@@ -421,8 +438,8 @@ fn one<S: Session>(
     prepare_one(batch)?;
     let sequence = batch.join()?;
     begin.map_or(Ok(()), |state| batch.load(sequence, state))?;
-    let mut stats = Stats { unit: "steps", ..Stats::default() };
     let began = Instant::now();
+    let mut stats = Stats { unit: "steps", ready: Some(began), ..Stats::default() };
     let (logits, outputs) = watch.run(batch, sequence, prompt, rows)?;
     stats.prompt = (prompt.len(), began.elapsed());
     if let Some(path) = &args.logits {
@@ -493,7 +510,7 @@ fn many<S: Session>(
     let cost = (before, batch.session().cpu_cost());
     // Prompts are read while others decode, so both take all of the time.
     let took = began.elapsed();
-    let stats = Stats { prompt: (read, took), decode: (generated, took), unit: "tokens", cost };
+    let stats = Stats { prompt: (read, took), decode: (generated, took), unit: "tokens", cost, ready: Some(began) };
     failure.map_or(Ok(stats), Err)
 }
 
@@ -508,6 +525,7 @@ fn converse<S: Session>(
     let Task { args, input, vocabulary, .. } = task;
     prepare_one(batch)?;
     let before = batch.session().cpu_cost();
+    let ready = Some(Instant::now());
     let setting = Setting {
         manner,
         rules,
@@ -522,7 +540,7 @@ fn converse<S: Session>(
     };
     let cost = chat::run(batch, &setting)?;
     let cpu = (before, batch.session().cpu_cost());
-    Ok(Stats { prompt: cost.read, decode: cost.generated, unit: "steps", cost: cpu })
+    Ok(Stats { prompt: cost.read, decode: cost.generated, unit: "steps", cost: cpu, ready })
 }
 
 /// How texts go on, by the flags.
@@ -592,6 +610,21 @@ struct Stats {
     /// What `decode` counts.
     unit: &'static str,
     cost: (CpuCost, CpuCost),
+    /// When the first step could be run.
+    ready: Option<Instant>,
+}
+
+/// Prints what the time until the first step went to.
+fn print_start(task: &Task<'_>, ready: Option<Instant>, cost: StartCost) {
+    let ready = ready.map_or(Duration::ZERO, |ready| ready - task.began);
+    let (read, device) = task.opening;
+    let StartCost { compile, upload, prepare } = cost;
+    let [ready, read, device, compile, upload, prepare] =
+        [ready, read, device, compile, upload, prepare].map(|time| time.as_secs_f64());
+    eprintln!(
+        "start    {ready:.3} s: files {read:.3}, device {device:.3}, compiling {compile:.3}, uploading {upload:.3}, \
+         pipelines {prepare:.3}"
+    );
 }
 
 impl Stats {

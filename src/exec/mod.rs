@@ -314,6 +314,18 @@ pub trait Executor {
     /// The device it would use.
     fn device(&self) -> &DeviceInfo;
 
+    /// Has the driver remember the pipelines of sessions that are opened from now on, to begin with those that
+    /// `bytes` hold: what [`kept_pipelines`](Self::kept_pipelines) gave for this device, its driver and this version of
+    /// the program, unchanged, which the caller has made sure of. Does nothing where there is no such thing.
+    fn keep_pipelines(&mut self, bytes: Option<&[u8]>) {
+        let _ = bytes;
+    }
+
+    /// The pipelines remembered by now, for a later run of the program; nothing if none are.
+    fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Creates the buffers of weights and state, uploads the weights, sets the state to its initial values.
     ///
     /// # Errors

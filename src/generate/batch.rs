@@ -7,6 +7,8 @@
 
 mod carry;
 
+use std::time::{Duration, Instant};
+
 use crate::base::role::{DRAW_WORDS, InputRole, OutputRole};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
@@ -50,6 +52,17 @@ pub struct BatchOptions {
     pub vocabulary: u64,
 }
 
+/// How long it has taken to make a batch ready, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartCost {
+    /// Compiling plans.
+    pub compile: Duration,
+    /// Opening the session: buffers, and weights and state on their way into them.
+    pub upload: Duration,
+    /// Preparing plans: above all making their pipelines.
+    pub prepare: Duration,
+}
+
 /// Sequences on a session.
 #[derive(Debug)]
 pub struct Batch<'a, S> {
@@ -65,6 +78,7 @@ pub struct Batch<'a, S> {
     /// A row of each state that begins as a weight does: read from the session before its first sequence.
     initial: Option<Vec<Option<Vec<u8>>>>,
     next_id: u64,
+    cost: StartCost,
 }
 
 /// What is to be run of one sequence: its row of the state and its tokens.
@@ -90,20 +104,24 @@ impl<'a, S: Session> Batch<'a, S> {
         progress: Progress<'_>,
     ) -> Result<Self, GenerateError> {
         // Weights and state are laid out alike for every size of a step, whatever the graph asks about it.
+        let began = Instant::now();
         let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity };
         let compiled = compiler.compile(one)?;
         let plain = match compiler.draws {
             true => Compiler { draws: false, ..compiler }.model(one)?.0,
             false => compiled.model,
         };
-        let plan = compiled.plan;
+        let (plan, compiled) = (compiled.plan, began.elapsed());
         let logits = plain.outputs.iter().find(|output| output.role == OutputRole::Logits);
         let columns = logits.and_then(|output| plain.values[output.value].shape.last().copied());
         let vocabulary = columns.ok_or(GenerateError::NoLogits)?;
+        let began = Instant::now();
         let session = executor.open(&Weights { layout: &plan.weights, checkpoint }, &plan.state, progress)?;
         // What follows is for the next step that draws alone.
         let state = StateLayout { buffers: plan.state.buffers[..plain.state.len()].to_vec() };
-        Ok(Self::new(session, compiler, BatchOptions { capacity, step_tokens, vocabulary }, state))
+        let cost = StartCost { compile: compiled, upload: began.elapsed(), prepare: Duration::ZERO };
+        let options = BatchOptions { capacity, step_tokens, vocabulary };
+        Ok(Self { cost, ..Self::new(session, compiler, options, state) })
     }
 
     /// A batch without sequences on a session of `options.capacity` rows; `state` is that of steps that give logits.
@@ -137,9 +155,11 @@ impl<'a, S: Session> Batch<'a, S> {
             return Err(ExecError::TooSmall { missing }.into());
         }
         let (weights, state) = (plans.plans()[0].weights.clone(), plans.state_layout().clone());
+        let began = Instant::now();
         let session = executor.open(&Weights { layout: &weights, checkpoint }, &state, progress)?;
+        let cost = StartCost { upload: began.elapsed(), ..StartCost::default() };
         let options = BatchOptions { capacity, step_tokens: plans.step_tokens(), vocabulary: plans.vocabulary() };
-        Ok(Self::of(session, Source::Set(plans), options, state))
+        Ok(Self { cost, ..Self::of(session, Source::Set(plans), options, state) })
     }
 
     fn of(session: S, source: Source<'a>, options: BatchOptions, state: StateLayout) -> Self {
@@ -147,7 +167,8 @@ impl<'a, S: Session> Batch<'a, S> {
         assert!(!sizes.is_empty() && sizes[0] > 0 && sizes.is_sorted(), "step sizes ascend from 1 or more");
         assert!(options.capacity > 0, "a session holds a sequence");
         let rows = vec![None; options.capacity as usize];
-        Self { session, source, options, state, plans: Vec::new(), rows, initial: None, next_id: 0 }
+        let (plans, cost) = (Vec::new(), StartCost::default());
+        Self { session, source, options, state, plans, rows, initial: None, next_id: 0, cost }
     }
 
     /// The session.
@@ -163,6 +184,11 @@ impl<'a, S: Session> Batch<'a, S> {
     /// Where the session's state lies.
     pub const fn state_layout(&self) -> &StateLayout {
         &self.state
+    }
+
+    /// How long all that was made once has taken.
+    pub const fn start_cost(&self) -> StartCost {
+        self.cost
     }
 
     /// How many plans have been prepared: at most one for each step size, power of two of sequences and kind of
@@ -387,7 +413,12 @@ impl<'a, S: Session> Batch<'a, S> {
         if let Some((_, id)) = self.plans.iter().find(|(other, _)| *other == (shape, draws)) {
             return Ok(*id);
         }
-        let id = self.session.prepare(self.source.plan(shape, draws)?)?;
+        let began = Instant::now();
+        let plan = self.source.plan(shape, draws)?;
+        let compiled = began.elapsed();
+        let id = self.session.prepare(plan)?;
+        self.cost.compile += compiled;
+        self.cost.prepare += began.elapsed() - compiled;
         self.plans.push(((shape, draws), id));
         Ok(id)
     }

@@ -90,10 +90,18 @@ fn run(mut command: Command) -> Ran {
         // Mesa complains without one.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
+    keep_in_target(&mut command);
     let output = command.output();
     let Output { status, stdout, stderr } = output.expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+/// Has the program keep pipelines where tests leave files, unless a test says where.
+fn keep_in_target(command: &mut Command) {
+    if !command.get_envs().any(|(name, _)| name == "XDG_CACHE_HOME") {
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    }
 }
 
 /// Runs the program with this as its standard input.
@@ -116,6 +124,7 @@ pub fn start(args: &[&str]) -> Child {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
+    keep_in_target(&mut command);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("the program starts")
 }

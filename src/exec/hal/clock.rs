@@ -5,7 +5,7 @@
 //! Never counts a step whose timestamps the device did not write.
 
 use std::num::NonZeroU64;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use wgpu_hal::{Api, CommandEncoder as _, QUERY_SIZE};
 use wgpu_types as wgt;
@@ -35,7 +35,7 @@ const APART: Usage = Usage::COPY_SRC.union(Usage::COPY_DST).union(Usage::STORAGE
 
 impl<A: Api> Clock<A> {
     /// A clock, or nothing where the device has no timestamps.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>, plan: &Plan, grain: Grain) -> Result<Option<Self>, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>, plan: &Plan, grain: Grain) -> Result<Option<Self>, ExecError> {
         let Some(period_ns) = gpu.timestamp_period_ns else { return Ok(None) };
         let usage = buffer_uses(Usage::MAP_READ.union(Usage::COPY_DST));
         let count = grain.moments(plan) as u32;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use wgpu_hal::{
     self as hal, Adapter as _, Api, CommandEncoder as _, Device as _, DeviceError, Instance as _, Queue as _,
@@ -138,6 +139,9 @@ pub(in crate::exec) fn are_promised(matrices: &wgt::CooperativeMatrixProperties)
 
 /// An open device with everything that must outlive it. Every owner below holds one, so it goes last.
 pub(super) struct Gpu<A: Api> {
+    /// What the driver knows of pipelines made before; nothing where it keeps nothing. Destroyed by `drop`, before the
+    /// device.
+    cache: Option<A::PipelineCache>,
     // Dropped from first to last: the queue frees semaphores of the device, the device belongs to the instance.
     queue: A::Queue,
     device: A::Device,
@@ -151,18 +155,21 @@ pub(super) struct Gpu<A: Api> {
     pub(super) timestamp_period_ns: Option<f32>,
     /// Whether it can be looked at between the dispatches of a pass.
     pub(super) timestamps_in_passes: bool,
+    /// Whether the driver has caches of pipelines.
+    keeps_pipelines: bool,
 }
 
 impl<A: Api> Gpu<A> {
     /// Opens the adapter at `index` of those found.
-    pub(super) fn open(adapters: Adapters<A>, index: usize) -> Result<(DeviceInfo, Rc<Self>), ExecError> {
+    pub(super) fn open(adapters: Adapters<A>, index: usize) -> Result<(DeviceInfo, Arc<Self>), ExecError> {
         let Adapters { mut found, instance } = adapters;
         let (info, adapter) = found.swap_remove(index);
-        // Nothing but what kernels and clocks may ask for: every feature more is one more way for a driver to differ.
+        // Nothing but what kernels, clocks and the cache ask for: every feature more is one more way for a driver to
+        // differ.
         let (subgroups, matrices) = (info.limits.subgroups, info.limits.cooperative_matrix);
-        let wanted = if matrices { MATRIX_FEATURES } else { wgt::Features::SUBGROUP };
+        let kernels = if matrices { MATRIX_FEATURES } else { wgt::Features::SUBGROUP };
         let clocks = wgt::Features::TIMESTAMP_QUERY | wgt::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
-        let features = adapter.features & (wanted | clocks);
+        let features = adapter.features & (kernels | clocks | wgt::Features::PIPELINE_CACHE);
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
         let hints = wgt::MemoryHints::MemoryUsage;
         // SAFETY: features and limits are the adapter's own.
@@ -175,6 +182,7 @@ impl<A: Api> Gpu<A> {
         let timestamps_in_passes = features.contains(clocks);
         let (_adapter, _instance) = (adapter.adapter, instance);
         let gpu = Self {
+            cache: None,
             queue,
             device,
             _adapter,
@@ -183,8 +191,41 @@ impl<A: Api> Gpu<A> {
             matrices,
             timestamp_period_ns,
             timestamps_in_passes,
+            keeps_pipelines: features.contains(wgt::Features::PIPELINE_CACHE),
         };
-        Ok((info, Rc::new(gpu)))
+        Ok((info, Arc::new(gpu)))
+    }
+
+    /// Gives pipelines that are made from now on a cache, which begins with what
+    /// [`kept_pipelines`](Self::kept_pipelines) gave on such a device, by such a driver; does nothing where there is no
+    /// such thing, or one already. A cache only saves time, so that none is no failure.
+    pub(super) fn keep_pipelines(&mut self, bytes: Option<&[u8]>) {
+        if !self.keeps_pipelines || self.cache.is_some() {
+            return;
+        }
+        let make = |data| {
+            let description = hal::PipelineCacheDescriptor { label: Some("graphc"), data };
+            // SAFETY: the bytes came out of a cache of this device's kind and driver, unchanged, or are none: whoever
+            // reads them from outside compares a digest, and the driver compares its own name of itself.
+            unsafe { self.device.create_pipeline_cache(&description) }.ok()
+        };
+        self.cache = bytes.and_then(|bytes| make(Some(bytes))).or_else(|| make(None));
+    }
+
+    /// What the cache holds by now, if there is one.
+    pub(super) fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        let cache = self.cache.as_ref()?;
+        // SAFETY: this device created it and has not destroyed it.
+        unsafe { self.device.pipeline_cache_get_data(cache) }
+    }
+}
+
+impl<A: Api> Drop for Gpu<A> {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.take() {
+            // SAFETY: this device created it; whoever makes pipelines holds this value, so none is being made.
+            unsafe { self.device.destroy_pipeline_cache(cache) };
+        }
     }
 }
 
@@ -207,7 +248,7 @@ macro_rules! owner {
         pub(super) struct $name<A: Api> {
             // `None` only while being dropped.
             raw: Option<A::$name>,
-            gpu: Rc<Gpu<A>>,
+            gpu: Arc<Gpu<A>>,
         }
 
         impl<A: Api> $name<A> {
@@ -267,7 +308,7 @@ owner!(
 
 impl<A: Api> QuerySet<A> {
     /// As many timestamps, all to be reset before they are written.
-    pub(super) fn timestamps(gpu: &Rc<Gpu<A>>, count: u32) -> Result<Self, ExecError> {
+    pub(super) fn timestamps(gpu: &Arc<Gpu<A>>, count: u32) -> Result<Self, ExecError> {
         debug_assert!(gpu.timestamp_period_ns.is_some(), "the device was opened with timestamps");
         let description = wgt::QuerySetDescriptor { label: Some("timestamps"), ty: wgt::QueryType::Timestamp, count };
         // SAFETY: the device has the feature, and the count is not zero; Vulkan knows no limit to it.
@@ -280,7 +321,7 @@ impl<A: Api> QuerySet<A> {
 impl<A: Api> Buffer<A> {
     /// A buffer with unspecified contents.
     pub(super) fn new(
-        gpu: &Rc<Gpu<A>>,
+        gpu: &Arc<Gpu<A>>,
         label: &str,
         size_bytes: u64,
         usage: wgt::BufferUses,
@@ -310,7 +351,7 @@ pub(super) struct HostBuffer<A: Api> {
 impl<A: Api> HostBuffer<A> {
     /// A mapped buffer; `usage` holds `MAP_READ` or `MAP_WRITE`.
     pub(super) fn new(
-        gpu: &Rc<Gpu<A>>,
+        gpu: &Arc<Gpu<A>>,
         label: &str,
         size_bytes: u64,
         usage: wgt::BufferUses,
@@ -340,6 +381,15 @@ impl<A: Api> HostBuffer<A> {
         assert!(end <= self.size_bytes, "a slice lies in its buffer (P2)");
         // SAFETY: asserted to stay inside the mapping.
         unsafe { self.pointer.add(offset_bytes as usize) }
+    }
+
+    /// Bytes to be written, from an offset on, and only written: reading them may be slow. The GPU sees them after
+    /// [`flush`](Self::flush) and a later submission. The caller has waited for the last step that used the buffer.
+    pub(super) fn bytes_mut(&mut self, offset_bytes: u64, len: usize) -> &mut [u8] {
+        let to = self.at(offset_bytes, len);
+        // SAFETY: `at` checked the range; mapped memory is initialised as far as Rust can tell, being foreign; this
+        // value is borrowed as long as the slice lives, and P10 keeps the GPU away.
+        unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) }
     }
 
     /// Writes bytes; the GPU sees them after [`flush`](Self::flush) and a later submission. The caller has waited for
@@ -396,7 +446,7 @@ pub(super) struct Pipeline<A: Api> {
 
 impl<A: Api> Pipeline<A> {
     /// Compiles a kernel.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<Self, ExecError> {
         let group_layout = group_layout(gpu, kernel)?;
         let layout = pipeline_layout(gpu, kernel, &group_layout)?;
         let module = shader_module(gpu, kernel)?;
@@ -410,9 +460,10 @@ impl<A: Api> Pipeline<A> {
                 constants: &constants,
                 zero_initialize_workgroup_memory: kernel.zero_workgroup_memory,
             },
-            cache: None,
+            cache: gpu.cache.as_ref(),
         };
-        // SAFETY: module and layout are this device's; P1 matched the kernel's bindings with the text's.
+        // SAFETY: cache, module and layout are this device's; P1 matched the kernel's bindings with the text's. Other
+        // threads may be doing the same: hal's devices are shared freely, and drivers lock a cache themselves.
         let raw = unsafe { gpu.device.create_compute_pipeline(&description) }.map_err(|error| match error {
             hal::PipelineError::Device(error) => failed(&format!("pipeline `{}`", kernel.label), &error),
             other => ExecError::Device { reason: format!("pipeline `{}`: {other}", kernel.label) },
@@ -421,7 +472,7 @@ impl<A: Api> Pipeline<A> {
     }
 }
 
-fn group_layout<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLayout<A>, ExecError> {
+fn group_layout<A: Api>(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLayout<A>, ExecError> {
     let entries: Vec<wgt::BindGroupLayoutEntry> = (0..)
         .zip(&kernel.bindings)
         .map(|(number, binding)| wgt::BindGroupLayoutEntry {
@@ -447,7 +498,7 @@ fn group_layout<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<BindGroupLa
 }
 
 fn pipeline_layout<A: Api>(
-    gpu: &Rc<Gpu<A>>,
+    gpu: &Arc<Gpu<A>>,
     kernel: &Kernel,
     group_layout: &BindGroupLayout<A>,
 ) -> Result<PipelineLayout<A>, ExecError> {
@@ -483,7 +534,7 @@ fn parse(wgsl: &str, subgroups: bool, matrices: bool) -> Result<(naga::Module, n
     Ok((module, info))
 }
 
-fn shader_module<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModule<A>, ExecError> {
+fn shader_module<A: Api>(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModule<A>, ExecError> {
     let wrong =
         |text: String| ExecError::Device { reason: format!("kernel `{}` does not compile: {text}", kernel.label) };
     let (module, info) = parse(&kernel.wgsl, gpu.subgroups, gpu.matrices).map_err(wrong)?;
@@ -506,7 +557,7 @@ fn shader_module<A: Api>(gpu: &Rc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModu
 /// What one dispatch binds, with the pipeline it binds it for. Keeps both the layout and the buffers alive.
 pub(super) struct BindGroup<A: Api> {
     raw: Option<A::BindGroup>,
-    gpu: Rc<Gpu<A>>,
+    gpu: Arc<Gpu<A>>,
     pub(super) pipeline: Rc<Pipeline<A>>,
     _buffers: Vec<Rc<Buffer<A>>>,
 }
@@ -566,12 +617,12 @@ pub(super) struct Encoder<A: Api> {
     // Dropped first: encoders free their own pool, and the device must outlive it.
     raw: A::CommandEncoder,
     recorded: Option<A::CommandBuffer>,
-    _gpu: Rc<Gpu<A>>,
+    _gpu: Arc<Gpu<A>>,
 }
 
 impl<A: Api> Encoder<A> {
     /// An encoder that holds nothing.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>) -> Result<Self, ExecError> {
         let description = hal::CommandEncoderDescriptor { label: None, queue: &gpu.queue };
         // SAFETY: the queue is this device's.
         let raw = unsafe { gpu.device.create_command_encoder(&description) }
@@ -624,7 +675,7 @@ pub(super) struct Timeline<A: Api> {
 
 impl<A: Api> Timeline<A> {
     /// Nothing submitted yet.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>) -> Result<Self, ExecError> {
         // SAFETY: nothing is asked of the caller.
         let raw = unsafe { gpu.device.create_fence() }.map_err(|error| failed("a fence", &error))?;
         Ok(Self { fence: Fence { raw: Some(raw), gpu: gpu.clone() }, submitted: 0, has_failed: false })

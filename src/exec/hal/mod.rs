@@ -15,6 +15,7 @@ mod session;
 mod upload;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use wgpu_hal::Api;
 use wgpu_types as wgt;
@@ -59,7 +60,7 @@ impl HalOptions {
 
 /// Opens sessions on one device of one API.
 pub struct HalExecutor<A: Api> {
-    gpu: Rc<Gpu<A>>,
+    gpu: Arc<Gpu<A>>,
     device: DeviceInfo,
     options: HalOptions,
 }
@@ -121,6 +122,17 @@ impl<A: Api> Executor for HalExecutor<A> {
 
     fn device(&self) -> &DeviceInfo {
         &self.device
+    }
+
+    fn keep_pipelines(&mut self, bytes: Option<&[u8]>) {
+        // Sessions hold the device, too: once one is open, its pipelines are made as they were.
+        if let Some(gpu) = Arc::get_mut(&mut self.gpu) {
+            gpu.keep_pipelines(bytes);
+        }
+    }
+
+    fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        self.gpu.kept_pipelines()
     }
 
     fn open(

@@ -4,10 +4,12 @@
 //! only after its last step has finished, and a plan's next frame is recorded while the GPU runs the current one, if it
 //! is free. Never names a hal type: owners do that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
+use rayon::prelude::*;
 use wgpu_hal::Api;
 
 use crate::base::limits::Limits;
@@ -54,7 +56,7 @@ pub struct HalSession<A: Api> {
     options: HalOptions,
     cost: CpuCost,
     gpu_cost: GpuCost,
-    gpu: Rc<Gpu<A>>,
+    gpu: Arc<Gpu<A>>,
 }
 
 /// A plan with everything it needs.
@@ -96,7 +98,7 @@ struct Frame<A: Api> {
 }
 
 impl<A: Api> Frame<A> {
-    fn new(gpu: &Rc<Gpu<A>>, plan: &Plan, grain: Option<Grain>) -> Result<Self, ExecError> {
+    fn new(gpu: &Arc<Gpu<A>>, plan: &Plan, grain: Option<Grain>) -> Result<Self, ExecError> {
         let host = |buffer: &crate::plan::command::Buffer| {
             let usage = match buffer.kind {
                 BufferKind::HostWrite => Usage::MAP_WRITE.union(Usage::COPY_SRC),
@@ -177,7 +179,7 @@ impl<A: Api> Prepared<A> {
 
 impl<A: Api> HalSession<A> {
     pub(super) fn new(
-        gpu: &Rc<Gpu<A>>,
+        gpu: &Arc<Gpu<A>>,
         contents: Contents<A>,
         limits: Limits,
         options: HalOptions,
@@ -201,7 +203,7 @@ impl<A: Api> HalSession<A> {
         let slots = self.slots.grown_for(&plan, |label, size_bytes| {
             Buffer::new(&self.gpu, label, size_bytes, buffer_uses(DEVICE_USES)).map(Rc::new)
         })?;
-        let kernels = plan.kernels.values().map(|kernel| self.pipeline(kernel)).collect::<Result<Vec<_>, _>>()?;
+        let kernels = self.pipelines(&plan)?;
         let buffers = self.device_buffers(&plan, &slots)?;
         let groups = bind_groups(&plan, &kernels, &buffers)?;
         let frames = [Frame::new(&self.gpu, &plan, grain)?, Frame::new(&self.gpu, &plan, grain)?];
@@ -259,16 +261,28 @@ impl<A: Api> HalSession<A> {
         if missing.is_empty() { Ok(()) } else { Err(ExecError::TooSmall { missing }) }
     }
 
-    fn pipeline(&mut self, kernel: &Kernel) -> Result<Rc<Pipeline<A>>, ExecError> {
-        let bindings = kernel.bindings.iter().map(|binding| (binding.writes, binding.min_bytes)).collect();
-        let (checks, zero) = (kernel.runtime_checks, kernel.zero_workgroup_memory);
-        let key = (kernel.wgsl.clone(), kernel.entry.clone(), bindings, checks, zero);
-        if let Some(pipeline) = self.pipelines.get(&key) {
-            return Ok(pipeline.clone());
+    /// The pipelines of the plan's kernels, by their ids. Those that no plan had before are made on all threads: each
+    /// goes through naga and the driver's compiler on its own, which is most of what preparing a plan takes.
+    fn pipelines(&mut self, plan: &Plan) -> Result<Vec<Rc<Pipeline<A>>>, ExecError> {
+        let keys: Vec<PipelineKey> = plan.kernels.values().map(pipeline_key).collect();
+        let mut missing: Vec<(&PipelineKey, &Kernel)> = Vec::new();
+        let mut seen = HashSet::new();
+        for (key, kernel) in keys.iter().zip(plan.kernels.values()) {
+            if !self.pipelines.contains_key(key) && seen.insert(key) {
+                missing.push((key, kernel));
+            }
         }
-        let pipeline = Rc::new(Pipeline::new(&self.gpu, kernel)?);
-        self.pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        let gpu = &self.gpu;
+        let made: Vec<_> = missing.par_iter().map(|(_, kernel)| Pipeline::new(gpu, kernel)).collect();
+        // The first failure in the plan's order, whichever thread was first. What is made is kept whatever fails.
+        let mut failure = None;
+        for ((key, _), made) in missing.into_iter().zip(made) {
+            match made {
+                Ok(pipeline) => drop(self.pipelines.insert(key.clone(), Rc::new(pipeline))),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or_else(|| Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect()), Err)
     }
 
     /// The device buffer of every buffer of the plan that has one.
@@ -293,6 +307,12 @@ impl<A: Api> HalSession<A> {
         }
         Ok(buffers)
     }
+}
+
+fn pipeline_key(kernel: &Kernel) -> PipelineKey {
+    let bindings = kernel.bindings.iter().map(|binding| (binding.writes, binding.min_bytes)).collect();
+    let (checks, zero) = (kernel.runtime_checks, kernel.zero_workgroup_memory);
+    (kernel.wgsl.clone(), kernel.entry.clone(), bindings, checks, zero)
 }
 
 /// The bind group of every dispatch, in order.

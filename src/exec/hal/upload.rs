@@ -1,11 +1,14 @@
 //! The way of bytes into device memory, and of single rows back.
 //!
-//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. At most two staging
-//! buffers are in use, filled in turn while the GPU copies from the other, so a model never lies in host memory a
-//! second time. Never tracks usages: destinations are in `COPY_DST` until [`Upload::finish`] takes them to their rest.
+//! Gets bytes and destinations; returns when they are there, or the bytes that were asked for. A few staging buffers
+//! are in use, filled in turn, by all threads, while the GPU copies from the others, so a model never lies in host
+//! memory a second time, and every byte of a file is read once. Never tracks usages: destinations are in `COPY_DST`
+//! until [`Upload::finish`] takes them to their rest.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use wgpu_hal::{Api, CommandEncoder as _};
 use wgpu_types as wgt;
 
@@ -15,7 +18,24 @@ use crate::exec::hal::encode::{barrier, region};
 use crate::plan::usage::Usage;
 
 /// Bytes of one staging buffer.
-const CHUNK_BYTES: u64 = 8 << 20;
+const CHUNK_BYTES: u64 = 16 << 20;
+
+/// Staging buffers: one is filled, one is copied from, and one is between the two, since neither side is even.
+const CHUNKS: usize = 3;
+
+/// Bytes that a thread copies at a time: far more than it takes to tell it, and a part of a chunk for each of many.
+const GRAIN_BYTES: usize = 256 << 10;
+
+/// Copies bytes on all threads: a page of a file that nobody has read in this process takes longer to map than to copy,
+/// and a single thread does not fill the bus.
+fn copy(to: &mut [u8], from: &[u8]) {
+    if from.len() <= GRAIN_BYTES {
+        to.copy_from_slice(from);
+        return;
+    }
+    let grains = to.par_chunks_mut(GRAIN_BYTES).zip(from.par_chunks(GRAIN_BYTES));
+    grains.for_each(|(to, from)| to.copy_from_slice(from));
+}
 
 /// One copy out of a staging buffer.
 struct Piece<A: Api> {
@@ -39,20 +59,20 @@ struct Chunk<A: Api> {
 pub(super) struct Upload<A: Api> {
     // Dropped first: waits until the GPU is done with the chunks.
     timeline: Timeline<A>,
-    chunks: [Chunk<A>; 2],
+    chunks: [Chunk<A>; CHUNKS],
     current: usize,
 }
 
 impl<A: Api> Upload<A> {
     /// An upload of nothing yet; of `total_bytes` in the end, so that small ones take small staging buffers.
-    pub(super) fn new(gpu: &Rc<Gpu<A>>, total_bytes: u64) -> Result<Self, ExecError> {
+    pub(super) fn new(gpu: &Arc<Gpu<A>>, total_bytes: u64) -> Result<Self, ExecError> {
         let size_bytes = total_bytes.clamp(4, CHUNK_BYTES).next_multiple_of(4);
         let chunk = || -> Result<Chunk<A>, ExecError> {
             let usage = wgt::BufferUses::MAP_WRITE | wgt::BufferUses::COPY_SRC;
             let staging = HostBuffer::new(gpu, "upload", size_bytes, usage)?;
             Ok(Chunk { encoder: Encoder::new(gpu)?, staging, pieces: Vec::new(), used_bytes: 0, value: 0 })
         };
-        Ok(Self { timeline: Timeline::new(gpu)?, chunks: [chunk()?, chunk()?], current: 0 })
+        Ok(Self { timeline: Timeline::new(gpu)?, chunks: [chunk()?, chunk()?, chunk()?], current: 0 })
     }
 
     /// Takes bytes on their way to `to_offset_bytes` of a buffer, which has room for them rounded up to whole words.
@@ -72,7 +92,7 @@ impl<A: Api> Upload<A> {
             let chunk = &mut self.chunks[self.current];
             let room_bytes = chunk.staging.size_bytes() - chunk.used_bytes;
             let (part, after) = rest.split_at(rest.len().min(room_bytes as usize));
-            chunk.staging.write(chunk.used_bytes, part);
+            copy(chunk.staging.bytes_mut(chunk.used_bytes, part.len()), part);
             // Copies take whole words on every API; only the last part of a tensor of halves can end inside one.
             let padding = [0; 4];
             let odd_bytes = part.len().next_multiple_of(4) - part.len();
@@ -86,12 +106,12 @@ impl<A: Api> Upload<A> {
         Ok(())
     }
 
-    /// Submits the current chunk and waits until the host may write the other.
+    /// Submits the current chunk and waits until the host may write the next.
     fn submit(&mut self) -> Result<(), ExecError> {
         self.chunks[self.current].record()?;
         let value = self.timeline.submit(&self.chunks[self.current].encoder)?;
         self.chunks[self.current].value = value;
-        self.current = 1 - self.current;
+        self.current = (self.current + 1) % CHUNKS;
         let next = &mut self.chunks[self.current];
         self.timeline.wait(next.value)?;
         next.used_bytes = 0;
@@ -160,7 +180,7 @@ pub(super) struct Resting<'a, A: Api> {
 
 /// Reads bytes of a buffer at rest.
 pub(super) fn read_back<A: Api>(
-    gpu: &Rc<Gpu<A>>,
+    gpu: &Arc<Gpu<A>>,
     timeline: &mut Timeline<A>,
     range: &Resting<'_, A>,
     size_bytes: u64,
@@ -193,7 +213,7 @@ pub(super) fn read_back<A: Api>(
 
 /// Writes bytes, whole words, of a buffer at rest.
 pub(super) fn write<A: Api>(
-    gpu: &Rc<Gpu<A>>,
+    gpu: &Arc<Gpu<A>>,
     timeline: &mut Timeline<A>,
     range: &Resting<'_, A>,
     bytes: &[u8],
@@ -220,4 +240,57 @@ pub(super) fn write<A: Api>(
     })?;
     let value = timeline.submit(&encoder)?;
     timeline.wait(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::hal::DEVICE_USES;
+    use crate::exec::hal::HalOptions;
+    use crate::exec::hal::device::Adapters;
+    use crate::exec::hal::encode::buffer_uses;
+
+    fn noop() -> Arc<Gpu<wgpu_hal::api::Noop>> {
+        let adapters = Adapters::enumerate(&HalOptions::new()).expect("the no-op API");
+        Gpu::open(adapters, 0).expect("the no-op device").1
+    }
+
+    /// Every chunk several times over, pieces that end inside a word, in a chunk and exactly at its end.
+    #[test]
+    fn every_byte_arrives_through_a_few_small_buffers() {
+        let gpu = noop();
+        let chunk = CHUNK_BYTES as usize;
+        let sizes = [3, chunk - 4, 2 * chunk, GRAIN_BYTES, GRAIN_BYTES + 2, 2 * chunk + 6, 1];
+        let bytes: Vec<u8> = (0..2 * chunk + 6).map(|at| (at % 251) as u8).collect();
+        let total: usize = sizes.iter().map(|size| size.next_multiple_of(4)).sum();
+        let buffer = Buffer::new(&gpu, "all", total as u64, buffer_uses(DEVICE_USES)).map(Rc::new).expect("a buffer");
+        let mut upload = Upload::new(&gpu, total as u64).expect("an upload");
+        let (mut offset, mut heard) = (0, 0);
+        for size in sizes {
+            upload.put(&buffer, offset as u64, &bytes[..size], |part| heard += part).expect("on its way");
+            offset += size.next_multiple_of(4);
+        }
+        upload.finish(&[(buffer.clone(), Usage::STORAGE_READ)]).expect("there");
+        assert_eq!(heard, sizes.iter().sum::<usize>() as u64);
+        let mut timeline = Timeline::new(&gpu).expect("a timeline");
+        let range = Resting { buffer: &buffer, rest: Usage::STORAGE_READ, offset_bytes: 0 };
+        let found = read_back(&gpu, &mut timeline, &range, total as u64).expect("read");
+        let mut offset = 0;
+        for size in sizes {
+            assert!(found[offset..offset + size] == bytes[..size], "{size} bytes at {offset}");
+            offset += size.next_multiple_of(4);
+        }
+    }
+
+    /// What is on its way when something else fails is waited for before anything is freed.
+    #[test]
+    fn an_upload_may_be_dropped_at_any_time() {
+        let gpu = noop();
+        let buffer = Buffer::new(&gpu, "some", 4 * CHUNK_BYTES, buffer_uses(DEVICE_USES)).map(Rc::new);
+        let buffer = buffer.expect("a buffer");
+        let mut upload = Upload::new(&gpu, 4 * CHUNK_BYTES).expect("an upload");
+        upload.put(&buffer, 0, &vec![1; 3 * CHUNK_BYTES as usize + 8], |_| ()).expect("on its way");
+        drop((buffer, gpu));
+        drop(upload);
+    }
 }
