@@ -1,5 +1,7 @@
 //! `graphc verify`: a plan proved by experiment.
 
+mod rules;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -57,6 +59,9 @@ pub(super) struct VerifyArgs {
     /// Print every mutant, with who noticed it
     #[arg(long)]
     list: bool,
+    /// Try the rewrite rules, each by itself, and nothing else; needs no checkpoint
+    #[arg(long)]
+    rules: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -150,6 +155,9 @@ struct Subject {
 pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     look_across_submissions();
     log_sink::install_keeping();
+    if args.rules {
+        return rules::run(&args);
+    }
     let mut notes = Vec::new();
     let devices = devices(args.device.as_deref(), &mut notes)?;
     let subject = subject(&args, &devices)?;
