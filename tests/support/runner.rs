@@ -19,6 +19,7 @@ use graphc::exec::{
 };
 use graphc::generate::batch::Batch;
 use graphc::generate::{Decoder, Rows};
+use graphc::fuse::{self, Rules};
 use graphc::graph::{self, Graph};
 use graphc::kernel::{self, KernelLib};
 use graphc::plan::CheckedPlan;
@@ -41,6 +42,8 @@ pub struct Program {
     pub graph: Graph,
     /// The kernels.
     pub kernels: KernelLib,
+    /// The rewrite rules; nothing to compile the graph as it is written.
+    pub rules: Option<Rules>,
 }
 
 impl Program {
@@ -60,7 +63,15 @@ impl Program {
             compile::Program::built_in(name).unwrap_or_else(|error| panic!("{error}"));
         let settings: Vec<(String, f64)> = settings.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let graph = graph::with_settings(&graph, &settings).unwrap_or_else(|error| panic!("{error}"));
-        Self { sources, graph, kernels }
+        Self { sources, graph, kernels, rules: None }
+    }
+
+    /// The same with the rewrite rules that are built in.
+    pub fn fused(mut self) -> Self {
+        let files = fuse::add(&mut self.sources, &sources::rewrites(None).expect("built in"));
+        let rules = fuse::parse(&self.sources, &files, &self.kernels, fuse::Unknown::LeftOut);
+        self.rules = Some(rules.unwrap_or_else(|wrong| panic!("{wrong:#?}")));
+        self
     }
 
     /// Any texts.
@@ -73,13 +84,13 @@ impl Program {
         assert!(wrong.is_empty(), "{wrong:#?}");
         let source = sources.add(path.to_owned(), graph);
         let graph = graph::parse(&sources, source).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-        Self { sources, graph, kernels }
+        Self { sources, graph, kernels, rules: None }
     }
 
     /// A compiler for a checkpoint and a device.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
-        let Self { sources, graph, kernels } = self;
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false, fuse: None }
+        let Self { sources, graph, kernels, rules } = self;
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: false, fuse: rules.as_ref() }
     }
 }
 
