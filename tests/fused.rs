@@ -152,9 +152,13 @@ fn stored_models_on_devices() {
 
 #[test]
 fn stored_models_on_the_cpu() {
-    for (graph, model) in
-        [("rwkv7", "synth-v7"), ("rwkv4", "synth-v4"), ("rwkv5.2", "synth-v5.2"), ("rwkv6", "synth-v6"), ("rwkv7", "7v0")]
-    {
+    for (graph, model) in [
+        ("rwkv7", "synth-v7"),
+        ("rwkv4", "synth-v4"),
+        ("rwkv5.2", "synth-v5.2"),
+        ("rwkv6", "synth-v6"),
+        ("rwkv7", "7v0"),
+    ] {
         check_stored(graph, model, Kind::Reference, "");
     }
 }

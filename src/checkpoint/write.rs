@@ -119,7 +119,8 @@ pub fn write(checkpoint: &Checkpoint, options: WriteOptions, out: &mut dyn Write
 
 /// A file of these tensors; of several of one name, the last.
 pub(super) fn in_memory(tensors: &[(String, Tensor)]) -> Vec<u8> {
-    let mut tensors: Vec<&(String, Tensor)> = BTreeMap::from_iter(tensors.iter().map(|one| (&one.0, one))).into_values().collect();
+    let mut tensors: Vec<&(String, Tensor)> =
+        BTreeMap::from_iter(tensors.iter().map(|one| (&one.0, one))).into_values().collect();
     // Wide elements first, so that each begins at a multiple of its size.
     tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype.size_bytes()));
     let (mut map, mut end) = (Map::new(), 0);

@@ -626,7 +626,10 @@ fn text(report: &Report) -> String {
         },
     );
     if let Some(Fused { executor, difference, at, steps }) = &report.fused {
-        row("fused", format!("within {difference:.1e} of the graph as it is written, {steps} steps on {executor}, at {at}"));
+        row(
+            "fused",
+            format!("within {difference:.1e} of the graph as it is written, {steps} steps on {executor}, at {at}"),
+        );
     }
     report.notes.iter().for_each(|note| row("note", note.clone()));
     out += &report.rules.as_ref().map_or_else(String::new, rules::text);

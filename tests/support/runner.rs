@@ -17,9 +17,9 @@ use graphc::exec::{
     CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, MemoryUse, Outputs, PlanId, Progress, Session, Ticket,
     Weights,
 };
+use graphc::fuse::{self, Rules};
 use graphc::generate::batch::Batch;
 use graphc::generate::{Decoder, Rows};
-use graphc::fuse::{self, Rules};
 use graphc::graph::{self, Graph};
 use graphc::kernel::{self, KernelLib};
 use graphc::plan::CheckedPlan;

@@ -169,7 +169,8 @@ impl Trials<'_> {
         (name, executor, limits): (&'static str, &E, &Limits),
         found: &mut RuleFound,
     ) -> Result<(), String> {
-        let outcome = self.rig.run(case, (executor, limits), self.seed).map_err(|reason| format!("{name}: {reason}"))?;
+        let outcome =
+            self.rig.run(case, (executor, limits), self.seed).map_err(|reason| format!("{name}: {reason}"))?;
         match outcome {
             Outcome::Inapplicable if !case.is_example => Ok(()),
             // What it asks of a device is for its guard to say; the CPU has all of it.

@@ -14,7 +14,7 @@ use crate::base::limits::Limits;
 use crate::base::role::InputRole;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
-use crate::compile::{Compiled, CompileError, Compiler, Program};
+use crate::compile::{CompileError, Compiled, Compiler, Program};
 use crate::exec::{ExecError, Executor, Inputs, Session, Weights};
 use crate::fuse::{Rule, Rules};
 use crate::inspect::verify::rules::graph::{Weight, Written};
@@ -108,14 +108,18 @@ impl Rig {
     /// The cases of a rule: its examples with weights of every type, and some sizes near one of them.
     pub fn cases(&self, rule: &Rule, seed: u64) -> Vec<Case> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let case = |dims: &BTreeMap<String, u64>, dtype, is_example| {
-            Case { rule: rule.name.clone(), dims: dims.clone(), dtype, is_example }
+        let case = |dims: &BTreeMap<String, u64>, dtype, is_example| Case {
+            rule: rule.name.clone(),
+            dims: dims.clone(),
+            dtype,
+            is_example,
         };
         let examples = rule.examples.iter().flat_map(|dims| DTYPES.map(|dtype| case(dims, dtype, true)));
         let mut cases: Vec<Case> = examples.collect();
         for _ in 0..if rule.examples.is_empty() { 0 } else { DRAWS } {
             let mut dims = rule.examples[random.usize(..rule.examples.len())].clone();
-            let names: Vec<String> = graph::dims(rule).into_iter().filter(|name| dims.contains_key(*name)).map(str::to_owned).collect();
+            let names: Vec<String> =
+                graph::dims(rule).into_iter().filter(|name| dims.contains_key(*name)).map(str::to_owned).collect();
             let Some(name) = names.get(random.usize(..names.len().max(1))) else { continue };
             let size = if random.bool() { 8 * random.u64(1..=24) } else { random.u64(1..=200) };
             dims.insert(name.clone(), size);
@@ -153,9 +157,8 @@ impl Rig {
         let mut random = fastrand::Rng::with_seed(seed);
         let checkpoint = checkpoint(&weights, case.dtype, &mut random);
         let rules = self.rules.only(&case.rule);
-        let compiler = |fuse| {
-            Compiler { keep: &keep, fuse, ..self.program.compiler(checkpoint.index(), limits) }.compile(shape)
-        };
+        let compiler =
+            |fuse| Compiler { keep: &keep, fuse, ..self.program.compiler(checkpoint.index(), limits) }.compile(shape);
         let plain = match compiler(None) {
             Ok(plain) => plain,
             Err(_) if !case.is_example => return Ok(Outcome::Inapplicable),

@@ -107,12 +107,14 @@ impl Writer<'_> {
     /// Where each variable is used, as kernels and their ports.
     fn uses(&self, variable: usize) -> impl Iterator<Item = (&str, &str)> {
         let is_it = move |term: &Option<Term>| matches!(term, Some(Term::One(other)) if *other == variable);
-        self.rule.pattern.iter().filter_map(|step| Some((step, if let Action::Kernel(name) = &step.action { name } else { return None }))).flat_map(
-            move |(step, kernel)| {
+        self.rule
+            .pattern
+            .iter()
+            .filter_map(|step| Some((step, if let Action::Kernel(name) = &step.action { name } else { return None })))
+            .flat_map(move |(step, kernel)| {
                 let args = step.args.iter().filter(move |arg| is_it(&arg.input));
                 args.map(move |arg| (kernel.as_str(), arg.port.as_str()))
-            },
-        )
+            })
     }
 
     /// The inputs: the role of each tells the shape of its ports over the sizes of a step.
@@ -137,7 +139,9 @@ impl Writer<'_> {
 
     fn free_of(&self, kind: Kind) -> impl Iterator<Item = (usize, &str)> {
         let variables = self.rule.variables.iter().enumerate();
-        variables.filter(move |(_, found)| found.is_free && found.kind == kind).map(|(at, found)| (at, found.name.text.as_str()))
+        variables
+            .filter(move |(_, found)| found.is_free && found.kind == kind)
+            .map(|(at, found)| (at, found.name.text.as_str()))
     }
 
     fn states(&self) -> Result<String, String> {

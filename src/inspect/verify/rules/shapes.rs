@@ -53,7 +53,8 @@ impl Shapes<'_> {
         let found = &rule.variables[variable];
         let mut is_news = false;
         for (at, other) in rule.variables.iter().enumerate() {
-            let is_version = found.kind == Kind::State && other.kind == Kind::State && other.name.text == found.name.text;
+            let is_version =
+                found.kind == Kind::State && other.kind == Kind::State && other.name.text == found.name.text;
             if (at == variable || is_version) && of[at].is_none() {
                 of[at] = Some(shape.clone());
                 is_news = true;
@@ -78,10 +79,13 @@ impl Shapes<'_> {
     fn kernel(&mut self, name: &str, step: &Step, willing: Willing) -> bool {
         let Some(kernel) = self.lib.get(name) else { return false };
         let mut names: BTreeMap<&str, i64> = BTreeMap::new();
-        let bound = || kernel.ports.iter().zip(&step.args).flat_map(|(port, arg)| {
-            let terms = [&arg.input, &arg.output].into_iter().flatten();
-            terms.filter_map(move |term| if let Term::One(variable) = term { Some((port, *variable)) } else { None })
-        });
+        let bound = || {
+            kernel.ports.iter().zip(&step.args).flat_map(|(port, arg)| {
+                let terms = [&arg.input, &arg.output].into_iter().flatten();
+                terms
+                    .filter_map(move |term| if let Term::One(variable) = term { Some((port, *variable)) } else { None })
+            })
+        };
         for (port, variable) in bound() {
             let Some(shape) = &self.of[variable] else { continue };
             let rank = port.shape.len();
@@ -116,7 +120,8 @@ impl Shapes<'_> {
     }
 
     fn map(&mut self, step: &Step, willing: Willing) -> bool {
-        let variables: Vec<usize> = step.args.iter().filter_map(|arg| only(arg.input.as_ref().or(arg.output.as_ref()))).collect();
+        let variables: Vec<usize> =
+            step.args.iter().filter_map(|arg| only(arg.input.as_ref().or(arg.output.as_ref()))).collect();
         let Some((result, operands)) = variables.split_last() else { return false };
         let is_weight = |variable: usize| self.rule.variables[variable].kind == Kind::Weight;
         let known: Vec<&Vec<u64>> = operands.iter().filter_map(|operand| self.of[*operand].as_ref()).collect();
