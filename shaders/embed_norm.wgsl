@@ -2,6 +2,7 @@
 //
 // for one token. tokens [1] read, table [V, C] read, ln_weight and ln_bias [C] read, y [1, C] written; one workgroup.
 // Bytes: C of the table's format, 4 C written, weight and bias. This is the variant that every device can run.
+#import "shared/given_token.wgsl"
 #import "shared/embed_norm.wgsl"
 #import "shared/totals.wgsl"
 #import "shared/norm_row.wgsl"

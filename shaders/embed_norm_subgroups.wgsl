@@ -2,6 +2,7 @@
 //
 // tokens [1] read, table [V, C] read, ln_weight and ln_bias [C] read, y [1, C] written; bytes, formula and dispatch as there.
 enable subgroups;
+#import "shared/given_token.wgsl"
 #import "shared/embed_norm.wgsl"
 #import "shared/totals_subgroups.wgsl"
 #import "shared/norm_row.wgsl"

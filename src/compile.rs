@@ -70,6 +70,16 @@ impl Program {
         Ok(())
     }
 
+    /// Takes the graph of another text, which `path` names in diagnostics, in the place of this one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_graph(&mut self, path: &str, text: &str) -> Result<(), CompileError> {
+        let source = self.sources.add(path, text);
+        self.graph = graph::parse(&self.sources, source).map_err(|wrong| CompileError::wrong(wrong, &self.sources))?;
+        Ok(())
+    }
+
     /// The graph of a text, which `path` names in diagnostics, and the kernels of others: paths relative to their
     /// folder and texts, as [`sources::shaders`] returns them.
     ///

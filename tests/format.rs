@@ -57,7 +57,8 @@ fn parsed(text: &str) -> Graph {
 /// The graphs, their parts and the manifests of this repository.
 fn committed() -> Vec<(String, String)> {
     let (graphs, parts) = (sources::graphs(None).expect("built in"), sources::parts(None).expect("built in"));
-    let graphs = graphs.into_iter().chain(parts).map(|(path, text)| (format!("graphs/{path}"), text));
+    let rules = sources::rewrites(None).expect("built in");
+    let graphs = graphs.into_iter().chain(parts).chain(rules).map(|(path, text)| (format!("graphs/{path}"), text));
     let shaders = sources::shaders(None).expect("built in").into_iter().filter(|(path, _)| path.ends_with(".ron"));
     graphs.chain(shaders.map(|(path, text)| (format!("shaders/{path}"), text))).collect()
 }

@@ -48,7 +48,7 @@ fn random_orders_of_random_graphs_give_the_same_bits() {
 fn random_orders_of_the_built_in_model_give_the_same_bits() {
     let Some(executor) = AnyExecutor::find(Kind::Hal, "llvmpipe") else { return };
     let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL).expect("a sound checkpoint");
-    let Program { sources, graph, kernels } = Program::rwkv7();
+    let Program { sources, graph, kernels, .. } = Program::rwkv7();
     let compiled = Compiled::new(&graph, &kernels, &sources, &checkpoint, &executor.device().limits, &[]);
     let moved = compiled.compare(&executor, "the built-in model", 2);
     assert!(moved > 100, "only {moved} steps were in another level");

@@ -17,7 +17,7 @@ const MAX_FUNCTION_LINES: usize = 90;
 const MAX_FILE_LINES: usize = 800;
 
 /// What each module of `src/` may import, besides itself.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("graph", &["base"]),
     ("kernel", &["base"]),
@@ -25,16 +25,17 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("checkpoint", &["base", "tensor"]),
     ("sources", &["base"]),
     ("model", &["base", "graph", "kernel", "checkpoint"]),
+    ("fuse", &["base", "kernel", "model"]),
     ("schedule", &["base", "graph", "kernel", "checkpoint", "model"]),
     // The file `plan/lower.rs` and those below it may import `LOWER_IMPORTS` too.
     ("plan", &["base"]),
     // Of the stages, `exec` sees the plan alone.
     ("exec", &["base", "checkpoint", "tensor", "plan"]),
-    ("compile", &["base", "checkpoint", "tensor", "sources", "graph", "kernel", "model", "schedule", "plan"]),
+    ("compile", &["base", "checkpoint", "tensor", "sources", "graph", "kernel", "model", "fuse", "schedule", "plan"]),
     ("generate", &["base", "checkpoint", "tensor", "plan", "compile", "exec"]),
     // The lines of a kernel that reach a binding are for naga to find, and so for `kernel`; which op computes a value
     // from what is known to `model`.
-    ("inspect", &["base", "checkpoint", "tensor", "kernel", "model", "plan", "compile", "exec", "generate"]),
+    ("inspect", &["base", "checkpoint", "tensor", "kernel", "model", "fuse", "plan", "compile", "exec", "generate"]),
     (
         "cli",
         &[
@@ -45,6 +46,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "checkpoint",
             "sources",
             "model",
+            "fuse",
             "schedule",
             "plan",
             "exec",

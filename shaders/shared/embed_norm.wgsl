@@ -1,4 +1,4 @@
-// The body of embed_norm.wgsl; see there.
+// The body of embed_norm.wgsl and embed_carried_norm.wgsl; see there. Whoever imports this declares first_token().
 override V: u32;
 override C: u32;
 override THREADS: u32;
@@ -12,7 +12,7 @@ fn row4(i: u32) -> vec4<f32> {
 }
 
 fn embed_norm() {
-    token = min(load_tokens(0u), V - 1u);
+    token = min(first_token(), V - 1u);
     let x = norm_row();
 #unroll n in CHUNKS
     if has_eight(${n}u) {

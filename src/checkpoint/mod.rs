@@ -203,6 +203,7 @@ pub struct Checkpoint {
 enum Bytes {
     Mapped(Arc<memmap2::Mmap>),
     Static(&'static [u8]),
+    Owned(Arc<[u8]>),
 }
 
 impl Bytes {
@@ -210,6 +211,7 @@ impl Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }
@@ -272,6 +274,12 @@ impl Checkpoint {
     /// If the bytes are no file of safetensors or torch.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, CheckpointError> {
         Self::new(name.to_owned(), Bytes::Static(bytes))
+    }
+
+    /// A checkpoint in memory, of these tensors; of several of one name, the last.
+    pub fn from_tensors(name: &str, tensors: &[(String, Tensor)]) -> Self {
+        Self::new(name.to_owned(), Bytes::Owned(write::in_memory(tensors).into()))
+            .expect("what is written can be read")
     }
 
     fn new(name: String, bytes: Bytes) -> Result<Self, CheckpointError> {

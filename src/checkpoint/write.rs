@@ -4,6 +4,7 @@
 //! row. What holds then: equal checkpoints give equal files, and no more than one tensor is in memory at a time, and
 //! that only if it does not lie in its file as it is written. Never opens a file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Error, Write};
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::dtype::DType;
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::tensor;
+use crate::tensor::{self, Tensor};
 
 /// How many bytes are converted at a time.
 const PART_BYTES: usize = 1 << 20;
@@ -116,22 +117,45 @@ pub fn write(checkpoint: &Checkpoint, options: WriteOptions, out: &mut dyn Write
     Ok(8 + header.len() as u64 + size_bytes)
 }
 
+/// A file of these tensors; of several of one name, the last.
+pub(super) fn in_memory(tensors: &[(String, Tensor)]) -> Vec<u8> {
+    let mut tensors: Vec<&(String, Tensor)> =
+        BTreeMap::from_iter(tensors.iter().map(|one| (&one.0, one))).into_values().collect();
+    // Wide elements first, so that each begins at a multiple of its size.
+    tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype.size_bytes()));
+    let (mut map, mut end) = (Map::new(), 0);
+    for (name, Tensor { dtype, shape, .. }) in &tensors {
+        map.insert(name.clone(), entry(*dtype, shape, &mut end));
+    }
+    let mut header = serde_json::to_vec(&map).expect("names and numbers are JSON");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.append(&mut header);
+    tensors.iter().for_each(|(_, tensor)| file.extend(&tensor.bytes));
+    file
+}
+
+/// What a header says of a tensor that begins at `end`, which is moved behind it.
+fn entry(dtype: DType, shape: &[u64], end: &mut u64) -> Value {
+    let kind = match dtype {
+        DType::F32 => "F32",
+        DType::F16 => "F16",
+        DType::Bf16 => "BF16",
+        DType::U32 => "U32",
+    };
+    let begin = *end;
+    *end += shape.iter().product::<u64>() * dtype.size_bytes();
+    json!({"dtype": kind, "shape": shape, "data_offsets": [begin, *end]})
+}
+
 /// The header of a file, and how many bytes follow it.
 fn header(tensors: &[(&str, &TensorInfo, DType)], stored_names: bool) -> Result<(Vec<u8>, u64), WriteError> {
     // What readers elsewhere look for before they trust a file.
     let mut map = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
     let mut end = 0;
     for (name, info, dtype) in tensors {
-        let kind = match dtype {
-            DType::F32 => "F32",
-            DType::F16 => "F16",
-            DType::Bf16 => "BF16",
-            DType::U32 => "U32",
-        };
-        let begin = end;
-        end += info.shape.iter().product::<u64>() * dtype.size_bytes();
         let name = if stored_names { info.stored_name(name) } else { name };
-        let entry: Value = json!({"dtype": kind, "shape": info.shape, "data_offsets": [begin, end]});
+        let entry = entry(*dtype, &info.shape, &mut end);
         if map.insert(name.to_owned(), entry).is_some() {
             return Err(WriteError::Name { name: name.to_owned() });
         }

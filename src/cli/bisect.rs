@@ -12,7 +12,7 @@ use crate::cli::compile::limits;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::plans::{self, What};
 use crate::cli::run::DEMO_TEXT_BOUNDARY;
-use crate::cli::{Failure, Format, ModelArgs, files, print_result, text};
+use crate::cli::{Failure, Format, Fuse, ModelArgs, files, print_result, text};
 use crate::compile::Compiler;
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
@@ -38,12 +38,14 @@ joined by commas, in any order, each of them optional:
   weights=FILE       another checkpoint, or another storage format of the same
   graph=GRAPH        another graph, a file or a name; graphs=DIR, shaders=DIR: other folders
   target=TARGET      compiled for this target, not for the device (see compile)
+  fuse=on|off        fused as `run` does it, and of the values those compared that are left; or as the graph is written
   batch-invariant    only kernel variants of that kind
   plan=FILE          a plan file as it is, in place of a graph; give it `compile --keep` for what it is to show
 What is not said of one side holds for both: --weights, --graphs, --shaders, GRAPH.
 
   graphc bisect hal wgpu --prompt 'Once'
   graphc bisect hal hal,step-tokens=16 --prompt-file FILE
+  graphc bisect hal,fuse=on hal,fuse=off --prompt 'Once'
   graphc bisect hal,shaders=shaders hal,shaders=mine --tokens 1,2,3 --tolerance 1e-5,1e-4
   graphc bisect hal hal,weights=model.f16.safetensors --weights model.safetensors --prompt 'Once' --tolerance 0,1e-2"
 )]
@@ -95,11 +97,12 @@ struct Configuration {
     shaders: Option<PathBuf>,
     target: Option<String>,
     batch_invariant: bool,
+    fuse: Option<Fuse>,
     plan: Option<String>,
 }
 
 /// Names of parts with a value.
-const PARTS: [&str; 8] = ["device", "step-tokens", "weights", "graph", "graphs", "shaders", "target", "plan"];
+const PARTS: [&str; 9] = ["device", "step-tokens", "weights", "graph", "graphs", "shaders", "target", "fuse", "plan"];
 
 fn configuration(text: &str) -> Result<Configuration, String> {
     let mut found = Configuration {
@@ -113,6 +116,7 @@ fn configuration(text: &str) -> Result<Configuration, String> {
         shaders: None,
         target: None,
         batch_invariant: false,
+        fuse: None,
         plan: None,
     };
     let mut given: Vec<&str> = Vec::new();
@@ -137,7 +141,7 @@ fn configuration(text: &str) -> Result<Configuration, String> {
         }
         given.push(name);
     }
-    let with_graphs = ["step-tokens", "graph", "graphs", "shaders", "target", "batch-invariant"];
+    let with_graphs = ["step-tokens", "graph", "graphs", "shaders", "target", "fuse", "batch-invariant"];
     if let (Some(plan), Some(name)) = (&found.plan, given.iter().find(|name| with_graphs.contains(name))) {
         return Err(format!("`{name}` is for graphs, which are compiled; `{plan}` is run as it is"));
     }
@@ -164,6 +168,10 @@ impl Configuration {
             "weights" => self.weights = path,
             "graphs" => self.graphs = path,
             "shaders" => self.shaders = path,
+            "fuse" => {
+                let wrong = |_| format!("`fuse={value}`: expected on or off");
+                self.fuse = Some(Fuse::from_str(value, false).map_err(wrong)?);
+            }
             "step-tokens" => {
                 let tokens = value.parse().ok().filter(|tokens| (1..=4096).contains(tokens));
                 self.step_tokens = Some(tokens.ok_or_else(|| format!("`step-tokens={value}`: expected 1 to 4096"))?);
@@ -182,6 +190,7 @@ impl Configuration {
             graphs: or(&self.graphs, &both.graphs),
             shaders: or(&self.shaders, &both.shaders),
             batch_invariant: self.batch_invariant || both.batch_invariant,
+            fuse: self.fuse.unwrap_or(both.fuse),
             ..both.clone()
         }
     }
@@ -202,6 +211,8 @@ struct Opened {
     limits: Limits,
     step_tokens: u32,
     batch_invariant: bool,
+    /// Whether only values that fusing leaves are looked at: to keep the others would undo it.
+    only_left: bool,
 }
 
 pub(super) fn run(args: BisectArgs) -> Result<(), Failure> {
@@ -242,7 +253,8 @@ impl Opened {
         let model = match &own.plan {
             // What is said of both sides is of graphs.
             Some(plan) => {
-                ModelArgs { graph: Some(plan.clone()), graphs: None, shaders: None, batch_invariant: false, ..model }
+                let (graph, fuse) = (Some(plan.clone()), Fuse::default());
+                ModelArgs { graph, graphs: None, shaders: None, batch_invariant: false, fuse, ..model }
             }
             None => model,
         };
@@ -262,7 +274,8 @@ impl Opened {
             None => executor.device().limits.clone(),
         };
         let step_tokens = own.step_tokens.unwrap_or(DEFAULT_STEP_TOKENS);
-        Ok(Self { input, executor, limits, step_tokens, batch_invariant: model.batch_invariant })
+        let only_left = own.fuse == Some(Fuse::On);
+        Ok(Self { input, executor, limits, step_tokens, batch_invariant: model.batch_invariant, only_left })
     }
 
     fn side(&self) -> Side<'_, Chosen> {
@@ -271,7 +284,7 @@ impl Opened {
             What::Graph(program) => {
                 let compiler = program.compiler(checkpoint.index(), &self.limits);
                 let compiler = Compiler { batch_invariant: self.batch_invariant, ..compiler };
-                Source::Graph { compiler, step_tokens: self.step_tokens }
+                Source::Graph { compiler, step_tokens: self.step_tokens, only_left: self.only_left }
             }
             What::Plans { plans, .. } => Source::Plan(&plans.plans()[0]),
         };

@@ -63,7 +63,8 @@ fn files(mut paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
         let found = match path.is_dir() {
             true => {
                 let (graphs, parts) = (sources::graphs(Some(&path))?, sources::parts(Some(&path))?);
-                graphs.into_iter().chain(parts).map(|(file, _)| path.join(file)).collect()
+                let rules = sources::rewrites(Some(&path))?;
+                graphs.into_iter().chain(parts).chain(rules).map(|(file, _)| path.join(file)).collect()
             }
             false => vec![path],
         };

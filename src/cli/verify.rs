@@ -1,5 +1,7 @@
 //! `graphc verify`: a plan proved by experiment.
 
+mod rules;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -15,10 +17,11 @@ use crate::compile::{Compiler, open_plan};
 use crate::exec::hal::{HalOptions, VulkanExecutor};
 use crate::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
-use crate::exec::{ExecError, Executor, PlanId, Session, Weights};
+use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use crate::inspect::oracle;
 use crate::inspect::verify::layer::{self, Mismatch};
 use crate::inspect::verify::masks::{Event, Model};
+use crate::inspect::verify::rules::Apart;
 use crate::inspect::verify::{self, Trace, Trial};
 use crate::plan::{CheckedPlan, Plan, file};
 
@@ -57,6 +60,9 @@ pub(super) struct VerifyArgs {
     /// Print every mutant, with who noticed it
     #[arg(long)]
     list: bool,
+    /// Try the rewrite rules, each by itself, and nothing else; needs no checkpoint
+    #[arg(long)]
+    rules: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -100,12 +106,28 @@ struct Report {
     agree: Option<bool>,
     /// Steps that were compared.
     steps: usize,
+    /// The plans against those of the graph as it is written; nothing if nothing is fused.
+    fused: Option<Fused>,
+    /// The rewrite rules, each by itself; nothing of plan files and where nothing is fused.
+    rules: Option<rules::Found>,
     /// What could not be done, and why.
     notes: Vec<String>,
     /// Everything that is wrong.
     failures: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     list: Option<Vec<Listed>>,
+}
+
+/// How far fused plans are from those of the graph as it is written.
+#[derive(Debug, Serialize)]
+struct Fused {
+    executor: &'static str,
+    /// The largest difference of any output or state, relative to its largest element, or to 1.
+    difference: f32,
+    /// Where that is.
+    at: String,
+    /// Steps that were compared.
+    steps: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,11 +167,16 @@ struct Subject {
     checkpoint: Checkpoint,
     /// The plan, and those that are run beside it.
     plans: Vec<CheckedPlan>,
+    /// The same of the graph as it is written; none where nothing is fused.
+    unfused: Vec<CheckedPlan>,
 }
 
 pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     look_across_submissions();
     log_sink::install_keeping();
+    if args.rules {
+        return rules::run(&args);
+    }
     let mut notes = Vec::new();
     let devices = devices(args.device.as_deref(), &mut notes)?;
     let subject = subject(&args, &devices)?;
@@ -176,6 +203,17 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     report.failures.extend(pairs);
     report.failures.extend(verify::needless_levels(&plans));
     let noticed = run_steps(&args, &subject, &devices, &model, &trial, &mut report)?;
+    if !subject.unfused.is_empty() {
+        report.fused = fused(&args, &subject, &devices)?;
+        let far = report.fused.as_ref().filter(|fused| fused.difference > verify::TOLERANCE);
+        let words = far.map(|Fused { executor, difference, at, .. }| {
+            format!("fused and unfused plans differ on {executor} by {difference:.1e} at {at}")
+        });
+        report.failures.extend(words);
+        let mut found = rules::find(&args.model, &Devices { hal: None, wgpu: None }, args.seed)?;
+        report.failures.append(&mut found.failures);
+        report.rules = Some(found);
+    }
     if args.list {
         report.list = Some(list(plan, &trial, &noticed));
     }
@@ -254,12 +292,19 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
     let mut sizes = vec![args.tokens.unwrap_or(1)];
     sizes.extend([1, 16].into_iter().filter(|size| Some(*size) != args.tokens.or(Some(1))));
     let sequences = args.sequences.unwrap_or(1);
-    let plans = sizes.into_iter().map(|tokens| {
-        let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };
-        Ok(compiler.compile(shape)?.plan)
-    });
-    let plans = plans.collect::<Result<_, Failure>>()?;
-    Ok(Subject { checkpoint: input.checkpoint, plans })
+    let plans = |compiler: Compiler<'_>| {
+        let plans = sizes.iter().map(|tokens| {
+            let shape = StepShape { tokens: *tokens, sequences, rows: sequences, capacity: sequences };
+            Ok(compiler.compile(shape)?.plan)
+        });
+        plans.collect::<Result<Vec<_>, Failure>>()
+    };
+    let unfused = match compiler.fuse {
+        Some(_) => plans(Compiler { fuse: None, ..compiler })?,
+        None => Vec::new(),
+    };
+    let plans = plans(compiler)?;
+    Ok(Subject { checkpoint: input.checkpoint, plans, unfused })
 }
 
 /// A plan from its file, by itself: what else it may meet is not in there.
@@ -273,7 +318,7 @@ fn plan_file(args: &VerifyArgs, path: &str, text: &str) -> Result<Subject, Failu
     let (checkpoint, _) = input::checkpoint(&args.model)?;
     let wrong = |error| Failure::Diagnostics(format!("error: `{path}`: {error}\n"));
     let plan = open_plan(text, &checkpoint.fingerprint()).map_err(wrong)?;
-    Ok(Subject { checkpoint, plans: vec![plan] })
+    Ok(Subject { checkpoint, plans: vec![plan], unfused: Vec::new() })
 }
 
 /// What needs no device.
@@ -304,6 +349,8 @@ fn report(plan: &Plan, trial: &Trial, notes: Vec<String>) -> Report {
         executors: Vec::new(),
         agree: None,
         steps: 0,
+        fused: None,
+        rules: None,
         notes,
         failures: Vec::new(),
         list: None,
@@ -408,8 +455,46 @@ fn on_reference(
     Ok(Some(noticed))
 }
 
+/// Runs the same steps by fused plans and by others, on a device if there is one, and compares.
+fn fused(args: &VerifyArgs, subject: &Subject, devices: &Devices) -> Result<Option<Fused>, Failure> {
+    let script: Vec<&Plan> = subject.plans.iter().map(|plan| &**plan).collect();
+    let mut steps = verify::script(&script, args.seed);
+    let (executor, traces) = match devices {
+        Devices { hal: Some(executor), .. } => ("hal", both(executor, subject, &steps)?),
+        Devices { wgpu: Some(executor), .. } => ("wgpu", both(executor, subject, &steps)?),
+        _ => {
+            steps.truncate(verify::steps_of_all(&script));
+            let executor = ReferenceExecutor::new(&ReferenceOptions::new(), None)?;
+            match both(&executor, subject, &steps) {
+                Ok(traces) => (REFERENCE, traces),
+                // It was said why that executor cannot run it.
+                Err(Failure::Environment(_)) => return Ok(None),
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    let Apart { difference, at } = verify::rules::apart(&traces[0], &traces[1]);
+    Ok(Some(Fused { executor, difference, at, steps: steps.len() }))
+}
+
+fn both<E: Executor>(executor: &E, subject: &Subject, steps: &[(usize, Inputs)]) -> Result<[Trace; 2], Failure> {
+    let trace = |plans: &[CheckedPlan]| {
+        let (mut session, ids) = open_plans(executor, subject, plans)?;
+        Ok::<_, Failure>(verify::trace(&mut session, &ids, steps, &plans[0].state)?)
+    };
+    Ok([trace(&subject.unfused)?, trace(&subject.plans)?])
+}
+
 fn open<E: Executor>(executor: &E, subject: &Subject) -> Result<(E::Session, Vec<PlanId>), Failure> {
-    let first = &subject.plans[0];
+    open_plans(executor, subject, &subject.plans)
+}
+
+fn open_plans<E: Executor>(
+    executor: &E,
+    subject: &Subject,
+    plans: &[CheckedPlan],
+) -> Result<(E::Session, Vec<PlanId>), Failure> {
+    let first = &plans[0];
     let weights = Weights { layout: &first.weights, checkpoint: &subject.checkpoint };
     let bar = bar("loading weights");
     let mut session = executor.open(&weights, &first.state, &mut |done, of| {
@@ -417,7 +502,7 @@ fn open<E: Executor>(executor: &E, subject: &Subject) -> Result<(E::Session, Vec
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    let ids = subject.plans.iter().map(|plan| session.prepare(plan.clone())).collect::<Result<_, _>>()?;
+    let ids = plans.iter().map(|plan| session.prepare(plan.clone())).collect::<Result<_, _>>()?;
     Ok((session, ids))
 }
 
@@ -541,7 +626,14 @@ fn text(report: &Report) -> String {
             _ => "none".to_owned(),
         },
     );
+    if let Some(Fused { executor, difference, at, steps }) = &report.fused {
+        row(
+            "fused",
+            format!("within {difference:.1e} of the graph as it is written, {steps} steps on {executor}, at {at}"),
+        );
+    }
     report.notes.iter().for_each(|note| row("note", note.clone()));
+    out += &report.rules.as_ref().map_or_else(String::new, rules::text);
     for Listed { mutant, refusal, pair, visible, noticed, reference } in report.list.iter().flatten() {
         let _ = writeln!(out, "\n{mutant}");
         let _ = writeln!(out, "  checker     {}", refusal.as_deref().unwrap_or("accepts it"));

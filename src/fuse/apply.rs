@@ -59,7 +59,8 @@ struct Parts<'a> {
     /// Where each op would stand by itself.
     keys: Vec<u32>,
     paths: BTreeSet<String>,
-    joins: BTreeMap<Vec<ValueId>, ValueId>,
+    /// What was joined, and whether row after row.
+    joins: BTreeMap<(Vec<ValueId>, bool), ValueId>,
 }
 
 impl Parts<'_> {
@@ -87,8 +88,10 @@ impl Parts<'_> {
     ) -> Result<Op, Diagnostic> {
         let Action::Kernel(name) = &step.action else { return self.map(step, values) };
         let kernel = self.lib.get(name).expect("rules name kernels");
+        let by_rows = |at: usize| kernel.ports[at].shape.len() > 1;
+        let args = step.args.iter().enumerate();
         let inputs: Vec<Option<ValueId>> =
-            step.args.iter().map(|arg| arg.input.as_ref().map(|term| self.read(term, values))).collect();
+            args.map(|(at, arg)| arg.input.as_ref().map(|term| self.read(term, values, by_rows(at)))).collect();
         let given = self.given(step, place)?;
         let shapes: Vec<Option<PortShape<'_>>> = inputs
             .iter()
@@ -131,7 +134,7 @@ impl Parts<'_> {
         let mut args = Vec::new();
         let mut shapes: Vec<(&str, Vec<u64>)> = Vec::new();
         for arg in operands {
-            let value = self.read(arg.input.as_ref().expect("operands are read"), values);
+            let value = self.read(arg.input.as_ref().expect("operands are read"), values, true);
             let shape = &self.values[value.index()].shape;
             // Of axes of 1 at the front of a weight, nothing is meant.
             let leading = shape.iter().take_while(|extent| **extent == 1).count();
@@ -176,14 +179,14 @@ impl Parts<'_> {
         step.consts.iter().map(|(name, term)| Ok((name.text.clone(), number(term)?))).collect()
     }
 
-    /// The value that a term reads.
-    fn read(&mut self, term: &Term, values: &[Option<ValueId>]) -> ValueId {
+    /// The value that a term reads: what is joined, row after row if a port takes rows and all rows are alike.
+    fn read(&mut self, term: &Term, values: &[Option<ValueId>], by_rows: bool) -> ValueId {
         let known = |variable: usize| values[variable].expect("what is read was found or defined");
         let parts: Vec<ValueId> = match term {
             Term::One(variable) => return known(*variable),
             Term::Join(variables) => variables.iter().map(|variable| known(*variable)).collect(),
         };
-        if let Some(value) = self.joins.get(&parts) {
+        if let Some(value) = self.joins.get(&(parts.clone(), by_rows)) {
             return *value;
         }
         let all: Vec<&Value> = parts.iter().map(|part| &self.values[part.index()]).collect();
@@ -191,7 +194,7 @@ impl Parts<'_> {
         let trimmed = |shape: &[u64]| shape[shape.iter().take_while(|extent| **extent == 1).count()..].to_vec();
         let shapes: Vec<Vec<u64>> = all.iter().map(|value| trimmed(&value.shape)).collect();
         let tail = |shape: &[u64]| shape.get(1..).unwrap_or_default().to_vec();
-        let is_matrix = shapes.iter().all(|shape| !shape.is_empty() && tail(shape) == tail(&shapes[0]));
+        let is_matrix = by_rows && shapes.iter().all(|shape| !shape.is_empty() && tail(shape) == tail(&shapes[0]));
         let shape = match is_matrix {
             true => [vec![shapes.iter().map(|shape| shape[0]).sum()], tail(&shapes[0])].concat(),
             false => vec![all.iter().map(|value| value.count()).sum()],
@@ -201,7 +204,7 @@ impl Parts<'_> {
         let origin = Origin::Join { parts: parts.clone() };
         self.values.push(Value { path, dtype, shape, origin });
         let value = ValueId::new(self.values.len() as u32 - 1);
-        self.joins.insert(parts, value);
+        self.joins.insert((parts, by_rows), value);
         value
     }
 

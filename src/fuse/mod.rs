@@ -11,7 +11,7 @@ mod maps;
 mod order;
 mod rule;
 
-pub use rule::{Rule, Rules, STEP_DIMS, Unknown, add, parse};
+pub use rule::{Action, ConstTerm, Kind, Rule, Rules, STEP_DIMS, Step, StepArg, Term, Unknown, Variable, add, parse};
 
 use crate::base::diag::Diagnostic;
 use crate::base::span::SourceMap;

@@ -26,6 +26,11 @@ impl Rules {
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.0.iter()
     }
+
+    /// The rule of this name alone; none if there is no such rule.
+    pub fn only(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|rule| rule.name == name).cloned().collect())
+    }
 }
 
 /// A pattern of ops and what takes its place.

@@ -8,6 +8,7 @@
 pub mod layer;
 pub mod masks;
 pub mod mutate;
+pub mod rules;
 
 use crate::base::role::{InputRole, OutputRole};
 use crate::exec::reference::sanitize::shadow::{self, Footprints};

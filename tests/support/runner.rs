@@ -18,6 +18,7 @@ use graphc::exec::{
     CpuCost, DeviceInfo, ExecError, Executor, GpuCost, Inputs, MemoryUse, Outputs, PlanId, Progress, Session, Ticket,
     Weights,
 };
+use graphc::fuse::{self, Rules};
 use graphc::generate::batch::Batch;
 use graphc::generate::{Decoder, Rows};
 use graphc::graph::{self, Graph};
@@ -42,6 +43,8 @@ pub struct Program {
     pub graph: Graph,
     /// The kernels.
     pub kernels: KernelLib,
+    /// The rewrite rules; nothing to compile the graph as it is written.
+    pub rules: Option<Rules>,
 }
 
 impl Program {
@@ -61,7 +64,15 @@ impl Program {
             compile::Program::built_in(name).unwrap_or_else(|error| panic!("{error}"));
         let settings: Vec<(String, f64)> = settings.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let graph = graph::with_settings(&graph, &settings).unwrap_or_else(|error| panic!("{error}"));
-        Self { sources, graph, kernels }
+        Self { sources, graph, kernels, rules: None }
+    }
+
+    /// The same with the rewrite rules that are built in.
+    pub fn fused(mut self) -> Self {
+        let files = fuse::add(&mut self.sources, &sources::rewrites(None).expect("built in"));
+        let rules = fuse::parse(&self.sources, &files, &self.kernels, fuse::Unknown::LeftOut);
+        self.rules = Some(rules.unwrap_or_else(|wrong| panic!("{wrong:#?}")));
+        self
     }
 
     /// Any texts.
@@ -74,13 +85,15 @@ impl Program {
         assert!(wrong.is_empty(), "{wrong:#?}");
         let source = sources.add(path.to_owned(), graph);
         let graph = graph::parse(&sources, source).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
-        Self { sources, graph, kernels }
+        Self { sources, graph, kernels, rules: None }
     }
 
     /// A compiler for a checkpoint and a device.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits, keep: &'a [String]) -> Compiler<'a> {
-        let Self { sources, graph, kernels } = self;
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant: true, draws: false, fuse: None }
+        let Self { sources, graph, kernels, rules } = self;
+        // As the graph is written, so that sequences' numbers do not depend on how they are cut; or fused.
+        let (batch_invariant, fuse) = (rules.is_none(), rules.as_ref());
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse }
     }
 }
 

@@ -4,7 +4,7 @@
 //! holds then: a pass begins before the first token, in a session of its own, and holds the values of one step. Never
 //! compares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
@@ -38,6 +38,8 @@ pub enum Source<'a> {
         compiler: Compiler<'a>,
         /// Tokens of a step, the last one padded.
         step_tokens: u32,
+        /// Whether only values that fusing leaves are looked at: to keep the others would undo it.
+        only_left: bool,
     },
     /// A plan as it is.
     Plan(&'a CheckedPlan),
@@ -47,7 +49,16 @@ impl<'a, E: Executor> Side<'a, E> {
     /// What can be looked at.
     pub(super) fn values(&self) -> Result<Values, GenerateError> {
         match self.source {
-            Source::Graph { compiler, step_tokens } => Ok(Values::of_graph(&compiler, step_tokens)?),
+            Source::Graph { compiler, step_tokens, only_left } => {
+                let mut values = Values::of_graph(&compiler, step_tokens)?;
+                if only_left {
+                    let fused = Compiler { keep: &[], ..compiler }.compile(step_shape(step_tokens))?.model;
+                    let left: BTreeSet<&str> = fused.values.values().map(|value| value.path.as_str()).collect();
+                    let is_there = |value: &Value| value.read != Read::Output || left.contains(value.path.as_str());
+                    values.values.retain(is_there);
+                }
+                Ok(values)
+            }
             Source::Plan(plan) => Ok(Values::of_plan(plan)),
         }
     }
@@ -76,7 +87,7 @@ impl<'a, E: Executor> Side<'a, E> {
     /// The plan that gives these values besides its outputs.
     pub(super) fn plan(&self, keep: &[String]) -> Result<CheckedPlan, GenerateError> {
         match self.source {
-            Source::Graph { compiler, step_tokens } => {
+            Source::Graph { compiler, step_tokens, .. } => {
                 Ok(Compiler { keep, ..compiler }.compile(step_shape(step_tokens))?.plan)
             }
             Source::Plan(plan) => Ok(plan.clone()),

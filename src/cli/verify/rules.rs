@@ -1,0 +1,208 @@
+//! `graphc verify`, rewrite rules: each by itself, on every executor that there is.
+//!
+//! Gets folders and devices; returns what was tried and how far results were apart. What holds then: every rule was
+//! applied in every size of its examples on the executor on the CPU, unless that is said. Never reads a checkpoint.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::base::dtype::DType;
+use crate::base::limits::Limits;
+use crate::cli::verify::{Devices, REFERENCE, VerifyArgs, bar, devices};
+use crate::cli::{Failure, Format, ModelArgs, print_result};
+use crate::compile::CompileError;
+use crate::exec::Executor;
+use crate::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
+use crate::inspect::verify::TOLERANCE;
+use crate::inspect::verify::rules::{Apart, Case, Outcome, Rig};
+use crate::sources;
+
+/// More numbers of weights than the CPU, which runs kernels thread by thread, is given of any type but one.
+const CPU_OFTEN: u64 = 1 << 17;
+
+/// More numbers of weights than the CPU is given at all.
+const CPU_MOST: u64 = 1 << 20;
+
+/// What the executor on the CPU is called where it offers no subgroups.
+const WITHOUT_SUBGROUPS: &str = "reference without subgroups";
+
+/// All rules.
+#[derive(Debug, Serialize)]
+pub(super) struct Found {
+    rules: Vec<RuleFound>,
+    /// What results may differ by, relative to the largest element of a tensor, or to 1.
+    tolerance: f32,
+    notes: Vec<String>,
+    pub(super) failures: Vec<String>,
+}
+
+/// A rule.
+#[derive(Debug, Serialize)]
+struct RuleFound {
+    rule: String,
+    /// In how many sizes it was applied.
+    shapes: usize,
+    /// In how many sizes, with weights of one type, on an executor.
+    runs: usize,
+    /// The largest difference, as the tolerance is meant.
+    difference: f32,
+    /// Where that was.
+    at: String,
+    executors: BTreeSet<&'static str>,
+}
+
+/// `graphc verify --rules`: the rules and nothing else.
+pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let mut notes = Vec::new();
+    let devices = devices(args.device.as_deref(), &mut notes)?;
+    let mut found = find(&args.model, &devices, args.seed)?;
+    found.notes.splice(0..0, notes);
+    print_result(&match args.format {
+        Format::Text => {
+            let notes = found.notes.iter().map(|note| format!("{:<11}{note}\n", "note"));
+            text(&found) + &notes.collect::<String>()
+        }
+        Format::Json => serde_json::to_string_pretty(&found).expect("a report is plain data") + "\n",
+    })?;
+    match found.failures.as_slice() {
+        [] => Ok(()),
+        failures => Err(Failure::Diagnostics(failures.iter().map(|failure| format!("error: {failure}\n")).collect())),
+    }
+}
+
+/// Tries all rules of the folders that are meant.
+pub(super) fn find(model: &ModelArgs, devices: &Devices, seed: u64) -> Result<Found, Failure> {
+    let shaders = sources::shaders(model.shaders.as_deref())?;
+    let rules = sources::rewrites(model.graphs.as_deref())?;
+    let wrong = |error: CompileError| Failure::Diagnostics(format!("{error}\n"));
+    let mut trials = Trials {
+        rig: Rig::new(&shaders, &rules).map_err(wrong)?,
+        devices,
+        cpu: ReferenceExecutor::new(
+            &ReferenceOptions { sanitize: Some(Sanitize { not_finite: true }), ..ReferenceOptions::new() },
+            None,
+        )?,
+        seed,
+        notes: BTreeSet::new(),
+        failures: Vec::new(),
+    };
+    let rules: Vec<_> = trials.rig.rules().cloned().collect();
+    let bar = bar("trying rules");
+    bar.set_length(rules.len() as u64);
+    let mut found = Vec::new();
+    for rule in &rules {
+        let cases = trials.rig.cases(rule, seed);
+        if rule.examples.is_empty() {
+            trials.failures.push(format!("rule `{}` has no `examples` to try it in", rule.name));
+        }
+        found.push(trials.rule(&rule.name, &cases));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let (findings, omitted) = trials.cpu.findings();
+    let words = findings.iter().map(|finding| finding.to_string().trim_start_matches("error: ").to_owned());
+    trials.failures.extend(words);
+    trials.failures.extend((omitted > 0).then(|| format!("{omitted} more findings of the sanitizer")));
+    let Trials { notes, failures, .. } = trials;
+    Ok(Found { rules: found, tolerance: TOLERANCE, notes: notes.into_iter().collect(), failures })
+}
+
+struct Trials<'a> {
+    rig: Rig,
+    devices: &'a Devices,
+    cpu: ReferenceExecutor,
+    seed: u64,
+    notes: BTreeSet<String>,
+    failures: Vec<String>,
+}
+
+impl Trials<'_> {
+    fn rule(&mut self, rule: &str, cases: &[Case]) -> RuleFound {
+        let (at, executors) = ("nowhere".to_owned(), BTreeSet::new());
+        let mut found = RuleFound { rule: rule.to_owned(), shapes: 0, runs: 0, difference: 0.0, at, executors };
+        let mut shapes = BTreeSet::new();
+        for case in cases {
+            let before = found.runs;
+            if let Err(reason) = self.case(case, case.dims == cases[0].dims, &mut found) {
+                self.failures.push(format!("{case}: {reason}"));
+            }
+            if found.runs > before {
+                shapes.insert(&case.dims);
+            }
+        }
+        found.shapes = shapes.len();
+        found
+    }
+
+    /// A case on every executor; on devices, those of the first size, and the examples with weights of one type.
+    fn case(&mut self, case: &Case, is_smallest: bool, found: &mut RuleFound) -> Result<(), String> {
+        let cost = self.rig.cost(case)?;
+        let is_half = case.dtype == DType::F16;
+        if cost <= CPU_OFTEN || (is_half && cost <= CPU_MOST) {
+            let executor = self.cpu.clone();
+            let limits = executor.device().limits.clone();
+            self.on(case, (REFERENCE, &executor, &limits), found)?;
+            if is_half {
+                let limits = Limits { subgroups: false, min_subgroup_size: 1, ..limits };
+                self.on(case, (WITHOUT_SUBGROUPS, &executor, &limits), found)?;
+            }
+        } else if is_half {
+            self.notes.insert(format!("{case}: too large for the executor on the CPU"));
+        }
+        // Drivers compile for long, and what differs between element types is in the loads, which one size shows.
+        let is_first = is_half && is_smallest;
+        let Devices { hal, wgpu } = self.devices;
+        if let Some(executor) = hal.as_ref().filter(|_| case.is_example && (is_half || is_smallest)) {
+            self.on(case, ("hal", executor, &executor.device().limits), found)?;
+        }
+        if let Some(executor) = wgpu.as_ref().filter(|_| is_first) {
+            self.on(case, ("wgpu", executor, &executor.device().limits), found)?;
+        }
+        Ok(())
+    }
+
+    fn on<E: Executor>(
+        &mut self,
+        case: &Case,
+        (name, executor, limits): (&'static str, &E, &Limits),
+        found: &mut RuleFound,
+    ) -> Result<(), String> {
+        let outcome =
+            self.rig.run(case, (executor, limits), self.seed).map_err(|reason| format!("{name}: {reason}"))?;
+        match outcome {
+            Outcome::Inapplicable if !case.is_example => Ok(()),
+            // What it asks of a device is for its guard to say; the CPU has all of it.
+            Outcome::Inapplicable if name != REFERENCE => {
+                self.notes.insert(format!("rule `{}` is not applied on {name}", case.rule));
+                Ok(())
+            }
+            Outcome::Inapplicable => Err("it is not applied in the sizes of its example".to_owned()),
+            Outcome::Apart(Apart { difference, at }) => {
+                found.runs += 1;
+                found.executors.insert(name);
+                if difference > found.difference {
+                    (found.difference, found.at) = (difference, format!("{case}, {name}: {at}"));
+                }
+                let is_near = difference <= TOLERANCE;
+                let far = || format!("{name}: results differ by {difference:.1e}, more than {TOLERANCE:.0e}, at {at}");
+                if is_near { Ok(()) } else { Err(far()) }
+            }
+        }
+    }
+}
+
+/// The rules for readers, a line each.
+pub(super) fn text(found: &Found) -> String {
+    let mut out = String::new();
+    for RuleFound { rule, shapes, runs, difference, executors, .. } in &found.rules {
+        let executors = executors.iter().copied().collect::<Vec<_>>().join(", ");
+        let _ = writeln!(
+            out,
+            "{:<11}{rule}: {shapes} sizes, {runs} runs on {executors}, at most {difference:.1e} apart",
+            "rule"
+        );
+    }
+    out
+}

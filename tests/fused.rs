@@ -1,0 +1,295 @@
+//! What fusing leaves computes the same: every rule by itself, whole models, and maps in the ops around them.
+//!
+//! Gets the built-in rules and graphs, stored reference values, random models and random graphs. What then holds: each
+//! rule is applied in its examples and to a graph that ships, results are within rounding of those of the graph as it
+//! is written and of stored values, and a rule that is wrong or idle is found. Devices that are missing are skipped.
+
+mod program;
+mod support;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use graphc::base::dtype::DType;
+use graphc::base::limits::Limits;
+use graphc::base::role::InputRole;
+use graphc::base::step::StepShape;
+use graphc::checkpoint::Checkpoint;
+use graphc::compile::Compiled;
+use graphc::exec::{Executor, Inputs, Session, Weights};
+use graphc::fuse::Rules;
+use graphc::inspect::verify::TOLERANCE;
+use graphc::inspect::verify::{Trace, rules, trace};
+use graphc::sources;
+use graphc::tensor::{Tensor, from_f32};
+use program::{graphc_with, text};
+use support::models::{Format, Layout, Shape, Version, write_version};
+use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, Ran, all_rows, decoder, run};
+use support::{TempDir, assert_step, case_tensors, cases, max_difference, open, reference, skip, values};
+
+const NO_DEVICE: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
+
+#[test]
+fn every_rule_by_itself() {
+    let ran = graphc_with(&["verify", "--rules", "--format", "json"], &NO_DEVICE).fine();
+    let report: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON object");
+    let found = report["rules"].as_array().expect("a list");
+    assert_eq!(found.len(), sources::rewrites(None).expect("built in").len(), "{report}");
+    for rule in found {
+        assert!(rule["shapes"].as_u64().is_some_and(|shapes| shapes >= 3), "{rule}");
+        assert!(rule["difference"].as_f64().is_some_and(|difference| difference <= f64::from(TOLERANCE)), "{rule}");
+    }
+}
+
+/// A pattern, and the same with one operand of another sign.
+const HALF_WRONG: &str = r#"Rewrite(
+    shapes: {"x": ["T", "C"]},
+    when: "C WHEN",
+    examples: [{"C": 16}, {"C": 30}],
+    pattern: [
+        Op("layer_norm", {"x": "x", "weight": "w.a", "bias": "w.b", "y": "n"}),
+        Map("n * c + d", {"n": "n", "c": "w.c", "d": "w.d"}, "y"),
+    ],
+    replacement: [
+        Op("layer_norm", {"x": "x", "weight": "w.a", "bias": "w.b", "y": "n"}),
+        Map("n * c SIGN d", {"n": "n", "c": "w.c", "d": "w.d"}, "y"),
+    ],
+)
+"#;
+
+#[test]
+fn a_rule_that_is_wrong_or_idle_is_found() {
+    let dir = TempDir::new();
+    std::fs::create_dir_all(dir.file("rewrites")).expect("a folder");
+    let verify = |sign: &str, when: &str| {
+        let rule = HALF_WRONG.replace("SIGN", sign).replace("WHEN", when);
+        std::fs::write(dir.file("rewrites/half.ron"), rule).expect("written");
+        let folder = dir.file("");
+        graphc_with(&["verify", "--rules", "--graphs", text(&folder)], &NO_DEVICE)
+    };
+    verify("+", "> 0").fine();
+    verify("-", "> 0").fails_with_result(1, "half", &["rule `half`, C=30, f16", "results differ by"]);
+    verify("+", "< 20").fails_with_result(1, "half", &["C=30", "it is not applied in the sizes of its example"]);
+}
+
+fn random_model(version: Version, shape: &Shape, format: &Format) -> Checkpoint {
+    let dir = TempDir::new();
+    let path = dir.file("model.safetensors");
+    write_version(&path, version, shape, 11, format).expect("written");
+    // The file stays mapped.
+    open(&path)
+}
+
+const fn shape(layers: usize, [heads, head_size]: [usize; 2], ffn: usize, ranks: [usize; 4]) -> Shape {
+    let [rank_w, rank_a, rank_v, rank_g] = ranks;
+    Shape { layers, heads, head_size, ffn, vocab: 1000, rank_w, rank_a, rank_v, rank_g }
+}
+
+#[test]
+fn every_rule_is_applied_to_a_graph_that_ships() {
+    let limits = Limits::vulkan();
+    let mut applied = BTreeSet::new();
+    let mut all = BTreeSet::new();
+    for (name, version) in Version::ALL {
+        let checkpoint = random_model(version, &shape(2, [2, 32], 128, [8, 8, 8, 8]), &Format::converted(DType::F16));
+        let program = Program::built_in(name, &[]).fused();
+        let compiled = program.compiler(checkpoint.index(), &limits, &[]).compile(all_rows(1));
+        let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}"));
+        println!("{name}: {:?}", compiled.applied);
+        all.extend(compiled.applied.rules.iter().map(|(rule, _)| rule.clone()));
+        applied.extend(compiled.applied.rules.into_iter().filter(|(_, count)| *count > 0).map(|(rule, _)| rule));
+    }
+    assert_eq!(applied, all);
+    assert_eq!(all.len(), sources::rewrites(None).expect("built in").len());
+}
+
+/// Logits and states, as `agree` and `family` hold them without fusing.
+const LIMIT: f64 = 1e-4;
+
+/// The most tokens of a case that are run.
+const MOST_TOKENS: usize = 24;
+
+fn check_stored(graph: &str, model: &str, kind: Kind, device: &str) {
+    let Some(dir) = reference(model) else {
+        return skip(&format!("no reference model `{model}`; `GRAPHC_REFERENCE_DIR` names the folder it is in"));
+    };
+    let Some(executor) = AnyExecutor::find(kind, device) else { return };
+    let (checkpoint, expected) = (open(&dir.join("model.safetensors")), case_tensors(&dir));
+    let program = Program::built_in(graph, &[]).fused();
+    let limits = executor.device().limits.clone();
+    let mut decoder = decoder(&executor, program.compiler(checkpoint.index(), &limits, &[]), &checkpoint, &[1]);
+    let mut has_states = false;
+    for case in cases(&dir) {
+        let tokens = &case.tokens[..case.tokens.len().min(MOST_TOKENS)];
+        let ran = run(&mut decoder, tokens, &[1]);
+        let logits = values(&expected, &format!("{}.logits", case.id));
+        let found: Vec<f64> = ran.logits.concat().into_iter().map(f64::from).collect();
+        let distance = max_difference(&found, &logits[..found.len()]);
+        let what = format!("{model}, {}, {kind:?} on {device}", case.id);
+        println!("{what}: logits within {distance:.1e}");
+        assert!(distance <= LIMIT, "{what}: logits are off by {distance:.1e}");
+        for (label, state) in ran.states.iter().filter(|_| tokens.len() == case.tokens.len()) {
+            let (name, layer) = label.split_once('.').expect("a name and a layer");
+            let stored = values(&expected, &format!("{}.state.{layer}.{name}", case.id));
+            let state: Vec<f64> = state.iter().copied().map(f64::from).collect();
+            assert_step(&format!("{what}: state {label}"), &state, &stored, 1e-4);
+            has_states = true;
+        }
+    }
+    assert!(has_states, "{model}: a case is as short as what is run of it");
+}
+
+#[test]
+fn stored_models_on_devices() {
+    for device in DEVICES {
+        KINDS.iter().for_each(|kind| check_stored("rwkv7", "synth-v7", *kind, device));
+    }
+    check_stored("rwkv7", "7v0", Kind::Hal, DEVICES[0]);
+    for (graph, model) in [("rwkv4", "synth-v4"), ("rwkv5.2", "synth-v5.2"), ("rwkv6", "synth-v6")] {
+        check_stored(graph, model, Kind::Hal, DEVICES[0]);
+    }
+}
+
+#[test]
+fn stored_models_on_the_cpu() {
+    for (graph, model) in [
+        ("rwkv7", "synth-v7"),
+        ("rwkv4", "synth-v4"),
+        ("rwkv5.2", "synth-v5.2"),
+        ("rwkv6", "synth-v6"),
+        ("rwkv7", "7v0"),
+    ] {
+        check_stored(graph, model, Kind::Reference, "");
+    }
+}
+
+#[test]
+fn odd_models_fused_and_unfused() {
+    let executor = AnyExecutor::find(Kind::Reference, "").expect("the CPU is always there");
+    let limits = executor.device().limits.clone();
+    let squeezed = |format| Format { squeeze: true, ..format };
+    let (converted, raw) = (Format::converted, Format::raw);
+    let odd = [
+        (shape(2, [1, 16], 56, [8, 8, 8, 8]), converted(DType::F32)),
+        (shape(2, [3, 16], 72, [8, 24, 40, 8]), raw(DType::Bf16)),
+        (shape(3, [3, 32], 130, [24, 40, 8, 24]), squeezed(converted(DType::F16))),
+        (shape(2, [1, 64], 256, [40, 8, 24, 40]), squeezed(raw(DType::F16))),
+        (shape(2, [3, 64], 96, [24, 24, 24, 24]), converted(DType::Bf16)),
+        (shape(2, [2, 10], 40, [7, 8, 8, 8]), raw(DType::F32)),
+    ];
+    let tokens: Vec<u32> = (0..12).map(|at| (at * at * 37 + 5) % 1000).collect();
+    for (shape, format) in odd {
+        let checkpoint = random_model(Version::V7, &shape, &format);
+        let what = format!("{shape:?}, {:?}, {}", format.dtype, format.layout == Layout::Raw);
+        let program = Program::built_in("rwkv7", &[]);
+        let fused = Program::built_in("rwkv7", &[]).fused();
+        // Token by token, and after a step of several.
+        let rans: Vec<Ran> = [&program, &fused]
+            .into_iter()
+            .map(|program| {
+                let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+                run(&mut decoder(&executor, compiler, &checkpoint, &[1, 4]), &tokens, &[1, 1, 1, 4])
+            })
+            .collect();
+        let distance = rans[0].distance(&rans[1]);
+        println!("{what}: {distance:.1e} apart");
+        assert!(distance <= TOLERANCE, "{what}: {distance:.1e} apart");
+    }
+}
+
+/// Sizes of the random graphs: what maps broadcast to.
+const WIDTH: u64 = 24;
+
+/// A random graph of products, norms and maps; its weights; and values to keep.
+fn random_graph(random: &mut fastrand::Rng) -> (String, Vec<(String, Vec<u64>)>, Vec<String>) {
+    let mut weights = vec![("table".to_owned(), vec![9, WIDTH])];
+    let mut ops = "Op(\"embed\", {\"tokens\": \"in.tokens\", \"table\": \"w.table\", \"y\": \"v0\"}),\n".to_owned();
+    let mut values = vec!["v0".to_owned()];
+    for at in 1..12 {
+        let y = format!("v{at}");
+        // Mostly what came last, so that chains arise.
+        let back = if random.bool() { 1 } else { random.usize(1..=values.len().min(4)) };
+        let x = values[values.len() - back].clone();
+        let mut weight = |shape: Vec<u64>| {
+            weights.push((format!("p{}", weights.len()), shape));
+            format!("w.p{}", weights.len() - 1)
+        };
+        match random.u32(0..8) {
+            0 => {
+                let w = weight(vec![WIDTH, WIDTH]);
+                let _ = writeln!(ops, "Op(\"linear\", {{\"x\": \"{x}\", \"weight\": \"{w}\", \"y\": \"{y}\"}}),");
+            }
+            1 => {
+                let (w, b) = (weight(vec![WIDTH]), weight(vec![1, 1, WIDTH]));
+                let _ = writeln!(
+                    ops,
+                    "Op(\"layer_norm\", {{\"x\": \"{x}\", \"weight\": \"{w}\", \"bias\": \"{b}\", \"y\": \"{y}\"}}),"
+                );
+            }
+            _ => {
+                let other = match random.u32(0..5) {
+                    0 => weight(vec![WIDTH]),
+                    1 => weight(vec![1, 1, WIDTH]),
+                    2 => weight(vec![1]),
+                    3 => weight(vec![1, WIDTH]),
+                    _ => values[random.usize(..values.len())].clone(),
+                };
+                let expr = ["a * 0.5 + b", "sigmoid(a) * b", "max(a, 0.0) - b * a", "b - a"][random.usize(..4)];
+                let _ = writeln!(ops, "Map(\"{expr}\", {{\"a\": \"{x}\", \"b\": \"{other}\"}}, \"{y}\"),");
+            }
+        }
+        values.push(y);
+    }
+    let keep = vec!["v11".to_owned(), values[random.usize(..values.len())].clone()];
+    let text = format!(
+        "Graph(name: \"random\", detect: (has: [], lacks: []), dims: {{\"T\": Tokens}}, \
+         inputs: {{\"tokens\": Input(token_ids, [\"T\"])}}, outputs: {{}}, ops: [\n{ops}])"
+    );
+    (text, weights, keep)
+}
+
+fn traced(executor: &AnyExecutor, checkpoint: &Checkpoint, compiled: &Compiled) -> Trace {
+    let plan = &compiled.plan;
+    let weights = Weights { layout: &plan.weights, checkpoint };
+    let mut session = executor.open(&weights, &plan.state, &mut |_, _| ()).expect("opened");
+    let id = session.prepare(plan.clone()).expect("prepared");
+    let tokens = (0..plan.shape.tokens).map(|at| (at * 5 + 2) % 9).collect();
+    let steps = [(0, Inputs::new().with(InputRole::TokenIds, tokens))];
+    trace(&mut session, &[id], &steps, &plan.state).expect("it runs")
+}
+
+#[test]
+fn maps_in_loads_and_stores_compute_the_same() {
+    let executor = AnyExecutor::find(Kind::Reference, "").expect("the CPU is always there");
+    let limits = executor.device().limits.clone();
+    let mut program = graphc::compile::Program::built_in("rwkv7").expect("built in");
+    let mut merged = 0;
+    for seed in 0..24 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (text, weights, keep) = random_graph(&mut random);
+        program.read_graph(&format!("random{seed}.ron"), &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let dtype = [DType::F32, DType::F16, DType::Bf16][seed as usize % 3];
+        let tensors: Vec<(String, Tensor)> = weights
+            .into_iter()
+            .map(|(name, shape)| {
+                let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.f32() - 0.5).collect();
+                (name, Tensor { dtype, shape, bytes: from_f32(dtype, &values) })
+            })
+            .collect();
+        let checkpoint = Checkpoint::from_tensors("random", &tensors);
+        for tokens in [1, 5] {
+            let shape = StepShape { tokens, sequences: 1, rows: 1, capacity: 1 };
+            let none = Rules::default();
+            let [one, other] = [None, Some(&none)].map(|fuse| {
+                let mut compiler = program.compiler(checkpoint.index(), &limits);
+                (compiler.keep, compiler.fuse) = (&keep, fuse);
+                compiler.compile(shape).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"))
+            });
+            merged += other.applied.maps;
+            let [one, other] = [one, other].map(|compiled| traced(&executor, &checkpoint, &compiled));
+            let apart = rules::apart(&one, &other);
+            assert!(apart.difference <= TOLERANCE, "seed {seed}, {tokens} tokens: {apart:?}\n{text}");
+        }
+    }
+    assert!(merged > 100, "{merged} maps were merged");
+}
