@@ -101,7 +101,7 @@ pub struct Step {
 }
 
 /// What computes an op of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// This kernel.
     Kernel(String),
