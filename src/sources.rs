@@ -85,7 +85,7 @@ pub fn graphs(folder: Option<&Path>) -> Result<Vec<(String, String)>, ReadError>
 }
 
 /// The folder of rewrite rules, in a folder of graphs.
-const REWRITES: &str = "rewrites";
+pub const REWRITES: &str = "rewrites";
 
 /// The rewrite rules of a folder of graphs: `(path relative to the folder, text)`, none if the folder has none.
 ///

@@ -25,7 +25,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("checkpoint", &["base", "tensor"]),
     ("sources", &["base"]),
     ("model", &["base", "graph", "kernel", "checkpoint"]),
-    ("fuse", &["base", "kernel", "model"]),
+    ("fuse", &["base", "graph", "kernel", "model"]),
     ("schedule", &["base", "graph", "kernel", "checkpoint", "model"]),
     // The file `plan/lower.rs` and those below it may import `LOWER_IMPORTS` too.
     ("plan", &["base"]),

@@ -7,11 +7,12 @@ use clap::Args;
 
 use crate::base::diag::{self, Diagnostic, Severity};
 use crate::base::limits::Limits;
-use crate::base::span::{SourceMap, Span};
+use crate::base::span::{SourceId, SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Failure, Format, print_result, rendered, weights};
 use crate::compile::{CompileError, Compiler};
+use crate::fuse::{self, Action, Unknown};
 use crate::graph::{self, Graph};
 use crate::kernel::{self, KernelLib};
 use crate::model::{self, detect};
@@ -100,6 +101,11 @@ fn found(args: &CheckArgs) -> Result<Found, Failure> {
             parts.push(map.add(path, text));
         }
     }
+    let files = rule_files(args, &mut map)?;
+    // Rules that are built in say nothing of the kernels of a folder.
+    let unknown = if args.paths.is_empty() { Unknown::LeftOut } else { Unknown::Wrong };
+    let rules = fuse::parse(&map, &files, &kernels, unknown);
+    let rules = rules.map_err(|mut wrong| diagnostics.append(&mut wrong)).unwrap_or_default();
     let mut graphs = Vec::new();
     for (name, text) in texts {
         let source = map.add(name.as_str(), text);
@@ -117,7 +123,14 @@ fn found(args: &CheckArgs) -> Result<Found, Failure> {
     // that would use a kernel.
     let is_right = diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Lint);
     if args.paths.is_empty() == args.shaders.is_none() && is_right {
-        diagnostics.append(&mut model::check_unused(&graphs, &kernels));
+        let steps = rules.iter().flat_map(|rule| &rule.replacement);
+        let by_rules =
+            steps.filter_map(|step| if let Action::Kernel(name) = &step.action { Some(&**name) } else { None });
+        diagnostics.append(&mut model::check_unused(&graphs, &kernels, &by_rules.collect::<Vec<_>>()));
+    }
+    // A rule is for any of the graphs that lie around it.
+    if is_right && !graphs.is_empty() && args.paths.iter().all(|path| path.is_dir()) {
+        diagnostics.append(&mut fuse::idle(&rules, &graphs));
     }
     // Graphs named one by one need not use all that lies beside them.
     if is_right && args.paths.iter().all(|path| path.is_dir()) {
@@ -188,7 +201,7 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
         return Ok(built_in.into_iter().map(|(path, text)| (format!("graphs/{path}"), text)).collect());
     }
     let mut texts = Vec::new();
-    for path in paths {
+    for path in paths.iter().filter(|path| !is_of_rules(path)) {
         if path.is_dir() {
             let inside = sources::graphs(Some(path))?;
             texts.extend(inside.into_iter().map(|(file, text)| (join(path, &file), text)));
@@ -214,6 +227,34 @@ fn all_parts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
         }
     }
     Ok(parts)
+}
+
+/// Whether a file is a rule, or a folder one of rules.
+fn is_of_rules(path: &Path) -> bool {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    folder.and_then(Path::file_name).is_some_and(|name| name == sources::REWRITES)
+}
+
+/// The rules: names and texts.
+fn rule_files(args: &CheckArgs, map: &mut SourceMap) -> Result<Vec<(String, SourceId)>, Failure> {
+    if args.paths.is_empty() {
+        return Ok(fuse::add(map, &sources::rewrites(None)?));
+    }
+    let mut texts = Vec::new();
+    for path in &args.paths {
+        match (is_of_rules(path), path.is_dir()) {
+            (true, true) => {
+                texts.extend(sources::graphs(Some(path))?.into_iter().map(|(file, text)| (join(path, &file), text)));
+            }
+            (true, false) => texts.push((path.display().to_string(), sources::read_text(path)?)),
+            (false, true) => {
+                texts.extend(sources::rewrites(Some(path))?.into_iter().map(|(file, text)| (join(path, &file), text)));
+            }
+            (false, false) => {}
+        }
+    }
+    let name = |path: &str| Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(texts.into_iter().map(|(path, text)| (name(&path), map.add(path, text))).collect())
 }
 
 fn join(folder: &Path, file: &str) -> String {

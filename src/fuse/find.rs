@@ -276,7 +276,11 @@ impl<'f> Search<'_, 'f> {
     fn guard(&mut self, dims: &BTreeMap<String, i64>) -> Option<bool> {
         let Some(when) = &self.rule.when else { return Some(true) };
         let limits = self.finder.request.limits;
-        let holds = when.expr.eval(&|name| limits.fact(name).or_else(|| dims.get(name).copied()));
+        let fact = |name: &str| match name {
+            "cooperative_matrix" if self.rule.on_any_device => Some(1),
+            _ => limits.fact(name),
+        };
+        let holds = when.expr.eval(&|name| fact(name).or_else(|| dims.get(name).copied()));
         match holds {
             Ok(value) => Some(value != 0),
             // A dim of a variable that this place does not have.

@@ -7,10 +7,12 @@
 
 mod apply;
 mod find;
+mod idle;
 mod maps;
 mod order;
 mod rule;
 
+pub use idle::idle;
 pub use rule::{Action, ConstTerm, Kind, Rule, Rules, STEP_DIMS, Step, StepArg, Term, Unknown, Variable, add, parse};
 
 use crate::base::diag::Diagnostic;

@@ -27,9 +27,10 @@ impl Rules {
         self.0.iter()
     }
 
-    /// The rule of this name alone; none if there is no such rule.
+    /// The rule of this name alone, on any device; none if there is no such rule.
     pub fn only(&self, name: &str) -> Self {
-        Self(self.0.iter().filter(|rule| rule.name == name).cloned().collect())
+        let rules = self.0.iter().filter(|rule| rule.name == name);
+        Self(rules.map(|rule| Rule { on_any_device: true, ..rule.clone() }).collect())
     }
 }
 
@@ -45,6 +46,9 @@ pub struct Rule {
     /// Whether results do not depend on the size of a step that the rule applies to: whether it may be applied where
     /// that is asked for.
     pub batch_invariant: bool,
+    /// Whether its guard takes it that the device has cooperative matrices: where the rule itself is tried, by kernels
+    /// that every device can run.
+    pub on_any_device: bool,
     /// When it may be applied: over its dims, the step's size and what the device offers.
     pub when: Option<Spanned>,
     /// Sizes to try it with: values of the dims of its shapes.
@@ -104,7 +108,7 @@ pub struct Step {
 }
 
 /// What computes an op of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// This kernel.
     Kernel(String),
@@ -285,6 +289,7 @@ fn rule<'a>(
         doc: syntax.doc,
         span: pattern[0].span,
         batch_invariant: syntax.batch_invariant,
+        on_any_device: false,
         when,
         examples: syntax.examples,
         shapes,

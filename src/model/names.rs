@@ -15,9 +15,10 @@ pub fn check_names(graph: &Graph, kernels: &KernelLib) -> Vec<Diagnostic> {
     graph.included.placed(diagnostics)
 }
 
-/// Kernels that none of the graphs uses, in any branch, as lints.
-pub fn check_unused(graphs: &[Graph], kernels: &KernelLib) -> Vec<Diagnostic> {
-    let unused = |kernel: &&KernelDef| !graphs.iter().any(|graph| uses(&graph.ops, &kernel.name));
+/// Kernels that none of the graphs uses, in any branch, and that are not among `others` either, as lints.
+pub fn check_unused(graphs: &[Graph], kernels: &KernelLib, others: &[&str]) -> Vec<Diagnostic> {
+    let is_other = |kernel: &KernelDef| others.contains(&kernel.name.as_str());
+    let unused = |kernel: &&KernelDef| !is_other(kernel) && !graphs.iter().any(|graph| uses(&graph.ops, &kernel.name));
     let lint = |kernel: &KernelDef| {
         let span = Span { end: kernel.span.start + 1, ..kernel.span };
         Diagnostic::lint(span, format!("kernel `{}` is never used by the graphs checked", kernel.name))

@@ -114,7 +114,10 @@ impl Rig {
             dtype,
             is_example,
         };
-        let examples = rule.examples.iter().flat_map(|dims| DTYPES.map(|dtype| case(dims, dtype, true)));
+        // A rule may be about weights of one element type.
+        let of_rule = |dtype: &DType| rule.dtypes.iter().all(|(_, asked)| asked == dtype);
+        let dtypes: Vec<DType> = DTYPES.into_iter().filter(of_rule).collect();
+        let examples = rule.examples.iter().flat_map(|dims| dtypes.iter().map(|dtype| case(dims, *dtype, true)));
         let mut cases: Vec<Case> = examples.collect();
         for _ in 0..if rule.examples.is_empty() { 0 } else { DRAWS } {
             let mut dims = rule.examples[random.usize(..rule.examples.len())].clone();
@@ -123,7 +126,7 @@ impl Rig {
             let Some(name) = names.get(random.usize(..names.len().max(1))) else { continue };
             let size = if random.bool() { 8 * random.u64(1..=24) } else { random.u64(1..=200) };
             dims.insert(name.clone(), size);
-            cases.push(case(&dims, DTYPES[random.usize(..DTYPES.len())], false));
+            cases.push(case(&dims, dtypes[random.usize(..dtypes.len())], false));
         }
         cases
     }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::base::dtype::DType;
 use crate::base::role::InputRole;
 use crate::base::step::StepShape;
 use crate::fuse::{Action, ConstTerm, Kind, Rule, Step, Term};
@@ -150,9 +151,21 @@ impl Writer<'_> {
         for (variable, name) in self.free_of(Kind::State) {
             let row: String = self.shape(variable)?[1..].iter().map(|extent| format!(", \"{extent}\"")).collect();
             let name = name.trim_start_matches("state.");
-            let _ = write!(states, "\"{name}\": State(dtype: f32, shape: [\"B\"{row}], init: 0.0), ");
+            let dtype = self.dtype(variable);
+            let _ = write!(states, "\"{name}\": State(dtype: {dtype}, shape: [\"B\"{row}], init: 0.0), ");
         }
         Ok(states)
+    }
+
+    /// The element type that some op of the pattern insists on.
+    fn dtype(&self, variable: usize) -> DType {
+        let asked = self.rule.pattern.iter().find_map(|step| {
+            let Action::Kernel(kernel) = &step.action else { return None };
+            let is_it = |term: &Option<Term>| term.as_ref().is_some_and(|term| term.variables().contains(&variable));
+            let arg = step.args.iter().find(|arg| is_it(&arg.input) || is_it(&arg.output))?;
+            self.lib.get(kernel)?.ports.iter().find(|port| port.name.text == arg.port)?.dtype
+        });
+        asked.unwrap_or(DType::F32)
     }
 
     /// Weights, and ops for the values that the pattern is given.
