@@ -278,8 +278,7 @@ impl Checkpoint {
 
     /// A checkpoint in memory, of these tensors; of several of one name, the last.
     pub fn from_tensors(name: &str, tensors: &[(String, Tensor)]) -> Self {
-        Self::new(name.to_owned(), Bytes::Owned(write::in_memory(tensors).into()))
-            .expect("what is written can be read")
+        Self::new(name.to_owned(), Bytes::Owned(write::in_memory(tensors).into())).expect("what is written can be read")
     }
 
     fn new(name: String, bytes: Bytes) -> Result<Self, CheckpointError> {

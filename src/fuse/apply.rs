@@ -79,13 +79,7 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn op(
-        &mut self,
-        step: &Step,
-        place: &Place,
-        values: &mut [Option<ValueId>],
-        span: Span,
-    ) -> Result<Op, Diagnostic> {
+    fn op(&mut self, step: &Step, place: &Place, values: &mut [Option<ValueId>], span: Span) -> Result<Op, Diagnostic> {
         let Action::Kernel(name) = &step.action else { return self.map(step, values) };
         let kernel = self.lib.get(name).expect("rules name kernels");
         let by_rows = |at: usize| kernel.ports[at].shape.len() > 1;
@@ -150,7 +144,13 @@ impl Parts<'_> {
         let kernel = map::build(self.lib, expr, self.sources.source(expr.span.source), &borrowed, &shape)?;
         let template = self.template(&kernel.template);
         let id = OpId::new(self.ops.len() as u32);
-        let output = self.define(result[0].output.as_ref().expect("a map has a result"), values, (id, None), (DType::F32, shape), step)?;
+        let output = self.define(
+            result[0].output.as_ref().expect("a map has a result"),
+            values,
+            (id, None),
+            (DType::F32, shape),
+            step,
+        )?;
         let access = Access { reads: false, writes: true };
         args.push(OpArg { port: map::RESULT.to_owned(), access, input: None, output: Some(output) });
         let (label, workgroups) = (self.label(output), kernel.workgroups.map(|size| size as u32));

@@ -238,7 +238,8 @@ impl<'f> Search<'_, 'f> {
         let given = self.given.iter().all(|(expr, number)| eval(expr).is_ok_and(|value| value as f64 == *number));
         let values = &self.finder.model.values;
         let dtype = |variable: usize| self.values[variable].map(|value| values[value].dtype);
-        let typed = self.rule.dtypes.iter().all(|(variable, expected)| dtype(*variable).is_none_or(|found| found == *expected));
+        let typed =
+            self.rule.dtypes.iter().all(|(variable, expected)| dtype(*variable).is_none_or(|found| found == *expected));
         if !given || !typed || !self.is_closed() || !self.joins_fit() || !self.guard(&dims)? {
             return None;
         }
@@ -250,7 +251,8 @@ impl<'f> Search<'_, 'f> {
     fn dims(&self) -> Option<BTreeMap<String, i64>> {
         let shape = self.finder.model.shape;
         let size = [("T", shape.tokens), ("S", shape.sequences), ("R", shape.rows)];
-        let mut dims: BTreeMap<String, i64> = size.into_iter().map(|(name, size)| (name.to_owned(), size.into())).collect();
+        let mut dims: BTreeMap<String, i64> =
+            size.into_iter().map(|(name, size)| (name.to_owned(), size.into())).collect();
         let mut later = Vec::new();
         for (variable, extents) in &self.rule.shapes {
             let Some(value) = self.values[*variable] else { continue };
@@ -336,7 +338,7 @@ impl<'f> Search<'_, 'f> {
         terms.all(|term| {
             let Term::Join(variables) = term else { return true };
             let found: Vec<_> = variables.iter().filter_map(|variable| self.values[*variable]).collect();
-            let whole = found.iter().all(|value| model.values[*value].count() % 8 == 0);
+            let whole = found.iter().all(|value| model.values[*value].count().is_multiple_of(8));
             let dtype = found.first().map(|value| model.values[*value].dtype);
             let alike = found.iter().all(|value| Some(model.values[*value].dtype) == dtype);
             let alone = found.iter().any(|value| match &model.values[*value].origin {

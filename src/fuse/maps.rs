@@ -95,8 +95,8 @@ impl Merging<'_> {
         if map.kernel != "map" {
             return;
         }
-        if !self.into_producer(id, &map, operands, result) {
-            self.into_readers(id, &map, operands, result);
+        if !self.stored_by_producer(id, &map, operands, result) {
+            self.loaded_by_readers(id, &map, operands, result);
         }
     }
 
@@ -112,16 +112,14 @@ impl Merging<'_> {
 
     fn with_map<T>(&self, map: &Op, operands: &[OpArg], result: ValueId, then: impl FnOnce(Merged<'_>) -> T) -> T {
         let expr = Name { text: self.sources.text(map.span).to_owned(), span: map.span };
-        let operands: Vec<(&str, &[u64])> = operands
-            .iter()
-            .map(|arg| (arg.port.as_str(), self.shape(arg.input.expect("operands are read"))))
-            .collect();
+        let operands: Vec<(&str, &[u64])> =
+            operands.iter().map(|arg| (arg.port.as_str(), self.shape(arg.input.expect("operands are read")))).collect();
         let source = self.sources.source(map.span.source);
         then(Merged { expr: &expr, source, operands: &operands, shape: &self.model.values[result].shape })
     }
 
     /// Into the store of an operand that nothing else uses: of the latest one.
-    fn into_producer(&mut self, id: OpId, map: &Op, operands: &[OpArg], result: ValueId) -> bool {
+    fn stored_by_producer(&mut self, id: OpId, map: &Op, operands: &[OpArg], result: ValueId) -> bool {
         let count = self.model.values[result].count();
         let candidates = operands.iter().enumerate().filter_map(|(at, arg)| {
             let value = arg.input?;
@@ -156,11 +154,12 @@ impl Merging<'_> {
     }
 
     /// Into the loads of the ops that use it.
-    fn into_readers(&mut self, id: OpId, map: &Op, operands: &[OpArg], result: ValueId) {
+    fn loaded_by_readers(&mut self, id: OpId, map: &Op, operands: &[OpArg], result: ValueId) {
         let mut readers = self.readers[result.index()].clone();
         readers.dedup();
         let states = operands.iter().filter_map(|arg| arg.input).any(|value| self.model.state_of(value).is_some());
-        let few = !readers.is_empty() && readers.len() <= MAX_READERS && self.model.values[result].count() <= MAX_LOADED;
+        let few =
+            !readers.is_empty() && readers.len() <= MAX_READERS && self.model.values[result].count() <= MAX_LOADED;
         if states || !few || self.is_fixed[result.index()] {
             return;
         }
@@ -191,9 +190,8 @@ impl Merging<'_> {
             if own.is_some() || loads.is_empty() || op.args[port].output.is_some() {
                 return None;
             }
-            let merged = self.with_map(map, operands, result, |map| {
-                into_load(self.lib, template, port, &op.args[port].port, map)
-            });
+            let merged = self
+                .with_map(map, operands, result, |map| into_load(self.lib, template, port, &op.args[port].port, map));
             op = self.replaced(op, port, merged, operands.to_vec())?;
         }
         Some(op)
@@ -253,7 +251,8 @@ impl Merging<'_> {
         if self.ops[op.index()].as_ref().is_some_and(|op| op.args.iter().any(|arg| arg.output == Some(whole))) {
             return Some(op);
         }
-        let defines = |op: &Option<Op>| op.as_ref().is_some_and(|op| op.args.iter().any(|arg| arg.output == Some(whole)));
+        let defines =
+            |op: &Option<Op>| op.as_ref().is_some_and(|op| op.args.iter().any(|arg| arg.output == Some(whole)));
         self.ops.iter().position(defines).map(|at| OpId::new(at as u32))
     }
 }

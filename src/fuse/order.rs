@@ -60,7 +60,8 @@ pub(super) fn in_order(
         ordered.push(op);
     }
     let inputs = model.inputs.iter().map(|input| InputTensor { value: to(input.value), ..input.clone() }).collect();
-    let outputs = model.outputs.iter().map(|output| OutputTensor { value: to(output.value), ..output.clone() }).collect();
+    let outputs =
+        model.outputs.iter().map(|output| OutputTensor { value: to(output.value), ..output.clone() }).collect();
     Some(Model { values: renamed, ops: ordered, inputs, outputs, templates, ..shell(model) })
 }
 

@@ -210,7 +210,8 @@ pub enum Unknown {
 
 /// Adds the texts of rules to `sources`, by paths relative to the folder of graphs; returns each rule's name and text.
 pub fn add(sources: &mut SourceMap, texts: &[(String, String)]) -> Vec<(String, SourceId)> {
-    let name = |path: &str| path.rsplit('/').next().and_then(|file| file.strip_suffix(".ron")).unwrap_or(path).to_owned();
+    let name =
+        |path: &str| path.rsplit('/').next().and_then(|file| file.strip_suffix(".ron")).unwrap_or(path).to_owned();
     texts.iter().map(|(path, text)| (name(path), sources.add(format!("graphs/{path}"), text.as_str()))).collect()
 }
 
@@ -259,7 +260,7 @@ fn rule<'a>(
     let pattern = sides.steps(reader, &syntax.pattern);
     let (first, last) = (sides.names.clone(), sides.names.clone());
     // The replacement begins with what the pattern found.
-    sides.names = first.into_iter().filter_map(|(name, _)| Some((name.clone(), sides.free(&name)?))).collect();
+    sides.names = first.into_keys().filter_map(|name| Some((name.clone(), sides.free(&name)?))).collect();
     sides.last = Some(last);
     let replacement = sides.steps(reader, &syntax.replacement);
     let defined = |steps: &[Step]| -> Vec<usize> {
@@ -449,7 +450,8 @@ impl Sides<'_> {
 
     fn variable(&mut self, name: &Name, is_free: bool) -> usize {
         let kinds = [("w.", Kind::Weight), ("state.", Kind::State), ("in.", Kind::Input)];
-        let kind = kinds.into_iter().find(|(start, _)| name.text.starts_with(start)).map_or(Kind::Value, |(_, kind)| kind);
+        let kind =
+            kinds.into_iter().find(|(start, _)| name.text.starts_with(start)).map_or(Kind::Value, |(_, kind)| kind);
         self.variables.push(Variable { name: name.clone(), kind, is_free });
         self.variables.len() - 1
     }
@@ -517,7 +519,8 @@ pub fn canonical(expr: &str, operands: &[&str]) -> (String, Vec<usize>) {
     let mut rest = expr.trim_start();
     while let Some(first) = rest.chars().next() {
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        let end = if is_word(first) { rest.find(|c: char| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+        let end =
+            if is_word(first) { rest.find(|c: char| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
         let word = &rest[..end];
         match operands.iter().position(|operand| *operand == word) {
             Some(operand) => {

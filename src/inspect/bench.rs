@@ -348,9 +348,8 @@ pub(super) fn bandwidth<E: Executor>(
 /// Bytes of weights that one step reads: those of every op, each tensor once, but for ops that also take the token ids.
 /// Those look rows up in a table, and read next to nothing of it.
 pub fn weight_bytes_read(model: &Model) -> u64 {
-    let is_tokens = |value: ValueId| {
-        model.inputs.iter().any(|input| input.value == value && input.role == InputRole::TokenIds)
-    };
+    let is_tokens =
+        |value: ValueId| model.inputs.iter().any(|input| input.value == value && input.role == InputRole::TokenIds);
     let mut read: BTreeSet<ValueId> = BTreeSet::new();
     for op in model.ops.values() {
         let values = || op.args.iter().filter_map(|arg| arg.input);

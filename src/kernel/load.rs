@@ -215,7 +215,10 @@ impl<'a> Loader<'a> {
         let mut template = Template { file, lines, entry, ports: uses, overrides, unchecked: false };
         let mut diagnostics = check_overrides(&template, consts, asked);
         let known = |name: &str| template.overrides.iter().any(|constant| constant.name == name);
-        let repeated = |name: &str| known(name) || template.lines.iter().any(|line| line.text.trim_start().starts_with(&format!("#unroll {name} in ")));
+        let repeated = |name: &str| {
+            known(name)
+                || template.lines.iter().any(|line| line.text.trim_start().starts_with(&format!("#unroll {name} in ")))
+        };
         diagnostics.extend(unroll::check(&template.lines, &repeated));
         if !diagnostics.is_empty() {
             return Err(diagnostics);

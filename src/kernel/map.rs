@@ -87,7 +87,14 @@ pub fn build(
     let write = PortUse { loads: vec![], stores: vec![1], own: None, access: Access { reads: false, writes: true } };
     let mut ports = vec![read; operands.len()];
     ports.push(write);
-    let template = Template { file: source.name.clone(), lines, entry: "main".into(), ports, overrides: Vec::new(), unchecked: false };
+    let template = Template {
+        file: source.name.clone(),
+        lines,
+        entry: "main".into(),
+        ports,
+        overrides: Vec::new(),
+        unchecked: false,
+    };
     validate(&template, operands, expr.span)?;
     Ok(MapKernel { template, workgroups })
 }

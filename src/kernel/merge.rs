@@ -41,7 +41,14 @@ fn prefix(template: &Template) -> String {
 }
 
 /// Puts a map behind what a text stores through port `at`: operand `through` is what it stores.
-pub fn into_store(lib: &KernelLib, template: &Template, at: usize, port: &str, map: Merged<'_>, through: usize) -> WithMap {
+pub fn into_store(
+    lib: &KernelLib,
+    template: &Template,
+    at: usize,
+    port: &str,
+    map: Merged<'_>,
+    through: usize,
+) -> WithMap {
     let prefix = prefix(template);
     let mut lines = template.lines.clone();
     functions(&mut lines, lib, &prefix, map);
@@ -57,7 +64,12 @@ pub fn into_store(lib: &KernelLib, template: &Template, at: usize, port: &str, m
             });
             format!("graphc_map_{prefix}({})", values.collect::<Vec<_>>().join(", "))
         });
-        written(&mut lines, &format!("fn store_{port}{suffix}(i: u32, value: {ty}) {{\n{loads}    store_{prefix}_out{suffix}(i, {value});\n}}"));
+        written(
+            &mut lines,
+            &format!(
+                "fn store_{port}{suffix}(i: u32, value: {ty}) {{\n{loads}    store_{prefix}_out{suffix}(i, {value});\n}}"
+            ),
+        );
     }
     let widest = used.stores.clone();
     let mut ports = Vec::new();
@@ -93,7 +105,9 @@ pub fn into_load(lib: &KernelLib, template: &Template, at: usize, port: &str, ma
         written(&mut lines, &format!("fn load_{port}{suffix}(i: u32) -> {ty} {{\n{loads}    return {value};\n}}"));
     }
     if used.loads.contains(&8) {
-        let text = format!("fn load_{port}8(i: u32) -> mat2x4<f32> {{\n    return mat2x4<f32>(load_{port}4(i * 2u), load_{port}4(i * 2u + 1u));\n}}");
+        let text = format!(
+            "fn load_{port}8(i: u32) -> mat2x4<f32> {{\n    return mat2x4<f32>(load_{port}4(i * 2u), load_{port}4(i * 2u + 1u));\n}}"
+        );
         written(&mut lines, &text);
     }
     debug_assert!(!widths.is_empty() || !fours, "a port that is loaded has a width");
@@ -185,7 +199,10 @@ fn load(prefix: &str, map: Merged<'_>, operand: usize, width: u32) -> String {
         Loaded::Whole(Some(repeats)) => format!("{name}{suffix}(i % {repeats}u)"),
         Loaded::Singly => {
             let index = |element: String| {
-                format!("{name}({})", index_expression(map.operands[operand].1, map.shape).replace("graphc_index", &element))
+                format!(
+                    "{name}({})",
+                    index_expression(map.operands[operand].1, map.shape).replace("graphc_index", &element)
+                )
             };
             let all: Vec<String> = (0..width).map(|lane| index(format!("(i * {width}u + {lane}u)"))).collect();
             if width == 1 { all[0].clone() } else { format!("{ty}({})", all.join(", ")) }
@@ -231,5 +248,9 @@ fn vector(width: u32) -> String {
 /// A number in letters: names of ports do not end in digits.
 fn letters(number: usize) -> String {
     let letter = |digit: usize| char::from(b'a' + digit as u8);
-    if number < 26 { letter(number).to_string() } else { format!("{}{}", letters(number / 26 - 1), letter(number % 26)) }
+    if number < 26 {
+        letter(number).to_string()
+    } else {
+        format!("{}{}", letters(number / 26 - 1), letter(number % 26))
+    }
 }

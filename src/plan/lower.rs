@@ -481,14 +481,13 @@ impl<'a> Lowering<'a> {
         }
         // A weight may begin where no binding may: the binding begins before it.
         let before = slice.offset_bytes % RECORD_ALIGNMENT;
-        let from = Slice {
-            offset_bytes: slice.offset_bytes - before,
-            size_bytes: slice.size_bytes + before,
-            ..slice
-        };
+        let from = Slice { offset_bytes: slice.offset_bytes - before, size_bytes: slice.size_bytes + before, ..slice };
         let pieces = self.split(from).ok_or_else(|| {
             let bytes = slice.size_bytes;
-            Diagnostic::error(op.span, format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each"))
+            Diagnostic::error(
+                op.span,
+                format!("`{path}` takes {bytes} bytes, {MAX_PIECES} bindings at most {most} each"),
+            )
         })?;
         let mut first = before / dtype.size_bytes();
         let mut left = count;

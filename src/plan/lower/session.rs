@@ -110,10 +110,11 @@ fn groups<'m>(model: &'m Model, joins: &[Vec<String>]) -> Vec<Vec<&'m WeightTens
     let mut grouped: BTreeSet<&str> = BTreeSet::new();
     let mut groups = Vec::new();
     for join in joins {
-        let Some(group) = join.iter().map(|name| by_name.get(name.as_str()).copied()).collect::<Option<Vec<_>>>() else {
+        let Some(group) = join.iter().map(|name| by_name.get(name.as_str()).copied()).collect::<Option<Vec<_>>>()
+        else {
             continue;
         };
-        let fits = |weight: &&WeightTensor| weight.count % 8 == 0 && !weight.bound_alone;
+        let fits = |weight: &&WeightTensor| weight.count.is_multiple_of(8) && !weight.bound_alone;
         if group.iter().all(fits) && !group.iter().any(|weight| grouped.contains(weight.tensor.as_str())) {
             grouped.extend(group.iter().map(|weight| weight.tensor.as_str()));
             groups.push(group);

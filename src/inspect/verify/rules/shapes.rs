@@ -30,7 +30,7 @@ pub(super) fn infer(rule: &Rule, lib: &KernelLib, dims: &BTreeMap<String, i64>) 
     let mut shapes = Shapes { rule, lib, dims, of: vec![None; rule.variables.len()] };
     for (variable, extents) in &rule.shapes {
         let eval = |name: &str| dims.get(name).copied();
-        let extents = extents.iter().map(|extent| Some(u64::try_from(extent.expr.eval(&eval).ok()?).ok()?));
+        let extents = extents.iter().map(|extent| u64::try_from(extent.expr.eval(&eval).ok()?).ok());
         if let Some(shape) = extents.collect() {
             shapes.set(*variable, shape);
         }
