@@ -201,8 +201,11 @@ fn odd_models_fused_and_unfused() {
 /// Sizes of the random graphs: what maps broadcast to.
 const WIDTH: u64 = 24;
 
+/// A graph's text, the names and shapes of its weights, and the values to keep.
+type RandomGraph = (String, Vec<(String, Vec<u64>)>, Vec<String>);
+
 /// A random graph of products, norms and maps; its weights; and values to keep.
-fn random_graph(random: &mut fastrand::Rng) -> (String, Vec<(String, Vec<u64>)>, Vec<String>) {
+fn random_graph(random: &mut fastrand::Rng) -> RandomGraph {
     let mut weights = vec![("table".to_owned(), vec![9, WIDTH])];
     let mut ops = "Op(\"embed\", {\"tokens\": \"in.tokens\", \"table\": \"w.table\", \"y\": \"v0\"}),\n".to_owned();
     let mut values = vec!["v0".to_owned()];
