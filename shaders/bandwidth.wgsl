@@ -1,7 +1,8 @@
 // sums[p B + b, l] = sum over r of x[b, 4 (r LANES + l) .. + 4], for every pass p
 //
 // x [B, N] read, sums [passes B, LANES] written; a workgroup per block of N elements and pass, all loads of a workgroup
-// side by side. N is a multiple of 4 LANES. Passes come one after the other, so that a block has left the caches when it
+// side by side. N is a multiple of 4 LANES. Passes come one after the other, so that a block has left the caches when
+// it
 // is read again, if all of x is larger than they are.
 // Bytes per pass: 4 B N read, 4 B LANES written. Source: none; a streaming read, to measure the device by.
 override B: u32;

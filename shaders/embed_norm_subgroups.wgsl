@@ -1,6 +1,7 @@
 // embed_norm.wgsl with sums by subgroups.
 //
-// tokens [1] read, table [V, C] read, ln_weight and ln_bias [C] read, y [1, C] written; bytes, formula and dispatch as there.
+// tokens [1] read, table [V, C] read, ln_weight and ln_bias [C] read, y [1, C] written; bytes, formula and dispatch as
+// there.
 enable subgroups;
 #import "shared/given_token.wgsl"
 #import "shared/embed_norm.wgsl"

@@ -1,6 +1,7 @@
 // y[p, t, o] = sum_i weight[o, i] (halves[0, t, i] + halves[1, t, i]), i of the p-th of PARTS shares of the columns
 //
-// halves [2, T, I] read, weight [O, I] read, y [PARTS, T, O] written; a thread per element. Bytes per token: O I of the weight's
+// halves [2, T, I] read, weight [O, I] read, y [PARTS, T, O] written; a thread per element. Bytes per token: O I of the
+// weight's
 // format. This is the variant that every device can run; what matters is linear_matrices_cooperative.wgsl.
 override T: u32;
 override I: u32;

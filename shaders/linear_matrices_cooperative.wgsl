@@ -1,4 +1,5 @@
-// linear_matrices.wgsl by cooperative matrices of 16 x 16: GM x GN subgroups a workgroup, GM along the tokens and GN along
+// linear_matrices.wgsl by cooperative matrices of 16 x 16: GM x GN subgroups a workgroup, GM along the tokens and GN
+// along
 // the rows of the weight, each with TM x TN matrices of sums, of a share of the columns. All operands come straight
 // from their buffers: what neighbours share, they find in the caches.
 //

@@ -1,4 +1,5 @@
-// linear.wgsl for narrow subgroups, as software drivers have them: one subgroup per 4 rows of the weight; I is a multiple
+// linear.wgsl for narrow subgroups, as software drivers have them: one subgroup per 4 rows of the weight; I is a
+// multiple
 // of eight. A workgroup takes 32 rows.
 //
 // x [T, I] read, weight [O, I] read, y [T, O] written; bytes and formula as there.

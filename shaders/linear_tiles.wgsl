@@ -1,14 +1,16 @@
 // linear.wgsl for many tokens: 64 of them and 64 rows of the weight at a time, 16 inputs after 16 through workgroup
 // memory, each thread with 4 tokens and 8 rows; I is a multiple of eight.
 //
-// x [T, I] read, weight [O, I] read, y [T, O] written; formula as there. Bytes: O I of the weight's format per 64 tokens,
+// x [T, I] read, weight [O, I] read, y [T, O] written; formula as there. Bytes: O I of the weight's format per 64
+// tokens,
 // 4 T I per 64 rows of the weight. Every sum goes from the first input to the last, wherever its tile lies.
 override T: u32;
 override I: u32;
 override O: u32;
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
-// Vectors from one input's values to the next one's; the room between keeps writes of different inputs in different banks.
+// Vectors from one input's values to the next one's; the room between keeps writes of different inputs in different
+// banks.
 const PITCH: u32 = TILE / 4u + 1u;
 
 var<workgroup> inputs: array<vec4<f32>, DEPTH * PITCH>;

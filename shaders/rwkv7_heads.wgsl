@@ -6,8 +6,10 @@
 // v = v + (v_first - v) sigmoid(v_base + v2 v_low), kk = l2_norm(k k_k), k = k (1 + (a - 1) k_a)
 // y = (group_norm(wkv7(r, w, k, v, kk, a)) + bonus(r, k, v)) g, last = ln
 //
-// r, k, v [1, H N], w_low [1, RW], a_low [1, RA], v_low [1, RV], g_low [1, RG] read, up [C (RW + RA + RV + RG)] read: the
-// second low-rank matrices w2, a2, v2, g2 one after the other; w_base, a_base, v_base, k_k, k_a, r_k, gn_weight, gn_bias [C] read,
+// r, k, v [1, H N], w_low [1, RW], a_low [1, RA], v_low [1, RV], g_low [1, RG] read, up [C (RW + RA + RV + RG)] read:
+// the
+// second low-rank matrices w2, a2, v2, g2 one after the other; w_base, a_base, v_base, k_k, k_a, r_k, gn_weight,
+// gn_bias [C] read,
 // v_first [1, C] read, state [B, H, N, N] read and written, ln [1, C] read, last [B, C] written, offsets [2] and
 // places [1] read, y [1, C] written; a workgroup per head, four threads per row of its state. N is a
 // multiple of 16.

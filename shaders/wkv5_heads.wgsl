@@ -1,4 +1,5 @@
-// wkv5.wgsl with w[i] = exp(-exp(time_decay[h])) and u[i] = time_first[h], or its exponential, for all channels i of head
+// wkv5.wgsl with w[i] = exp(-exp(time_decay[h])) and u[i] = time_first[h], or its exponential, for all channels i of
+// head
 // h
 //
 // state [B, H, N, N] read and written, time_decay, time_first [H] read, r, k, v [T, H N] read, offsets [S + 1] read,

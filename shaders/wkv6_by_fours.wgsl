@@ -1,6 +1,7 @@
 // wkv6.wgsl with key channels taken four at a time; N is a multiple of four.
 //
-// state [B, H, N, N] read and written, time_first [H, N] read, r, w, k, v [T, H N] read, offsets [S + 1] read, places [S] read,
+// state [B, H, N, N] read and written, time_first [H, N] read, r, w, k, v [T, H N] read, offsets [S + 1] read, places
+// [S] read,
 // y [T, H N] written; bytes, formula and dispatch as there.
 #import "shared/wkv5_by_fours.wgsl"
 

@@ -5,7 +5,8 @@
 // for each head, token after token; i is a value channel, j a key channel.
 //
 // state [B, H, N, N] read and written, r, w, k, v, kk, a [T, H N] read, offsets [S + 1] read, places [S] read,
-// y [T, H N] written; a workgroup per head and sequence, a thread per row of the state, which stays in registers for the
+// y [T, H N] written; a workgroup per head and sequence, a thread per row of the state, which stays in registers for
+// the
 // whole step. Bytes per sequence: 8 N C for the state; per token 24 C read, 4 C written.
 // Source: Peng et al., "RWKV-7", 2025, eq. 16 to 18.
 override T: u32;

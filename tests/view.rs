@@ -23,7 +23,7 @@ const HOSTILE: &str =
 
 /// The built-in model's plan, as its file has it.
 fn plan() -> Plan {
-    from_text(&graphc(&["compile", "--format", "ron"]).fine().out).expect("a plan file").plan
+    from_text(&graphc(&["compile", "--fuse", "off", "--format", "ron"]).fine().out).expect("a plan file").plan
 }
 
 /// The same with labels that try to be more than labels.

@@ -53,7 +53,8 @@ fn mixed_linears(group: u32) {
         store_ln4(eight(${n}u) * 2u + 1u, x[${n}][1]);
     }
     let x${n} = x[${n}];
-    x[${n}] = mat2x4<f32>(x${n}[0] + (before${n}[0] - x${n}[0]) * m${n}[0], x${n}[1] + (before${n}[1] - x${n}[1]) * m${n}[1]);
+    let mixed${n} = x${n}[0] + (before${n}[0] - x${n}[0]) * m${n}[0];
+    x[${n}] = mat2x4<f32>(mixed${n}, x${n}[1] + (before${n}[1] - x${n}[1]) * m${n}[1]);
 #end
     rows_of(rows, x);
     workgroupBarrier();

@@ -1,4 +1,5 @@
-// ROWS rows of a weight by a row that norm_row.wgsl left: fetch_rows asks for them, before the norm, so that they are on
+// ROWS rows of a weight by a row that norm_row.wgsl left: fetch_rows asks for them, before the norm, so that they are
+// on
 // their way meanwhile; rows_of puts row r into sum r + 2, for whoever wants it after a barrier. The weight has O rows;
 // what lies beyond them is computed from the last one.
 alias Rows = array<mat2x4<f32>, ROWS * CHUNKS>;

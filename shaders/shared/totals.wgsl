@@ -1,4 +1,5 @@
-// Sums over a workgroup of THREADS threads, several at a time: every thread puts a value into each sum; after a barrier,
+// Sums over a workgroup of THREADS threads, several at a time: every thread puts a value into each sum; after a
+// barrier,
 // whoever wants a sum takes it. Whoever imports this declares THREADS and SUMS, the number of sums between two uses of
 // one, and sets `thread` before anything else.
 var<workgroup> totals: array<f32, SUMS * THREADS>;

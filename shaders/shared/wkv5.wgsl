@@ -1,5 +1,6 @@
 // The body of wkv5.wgsl, wkv5_heads.wgsl and wkv6.wgsl; see there. Whoever imports this declares prepare(h, j),
-// which every thread j of head h calls once; decay(t, c, i), what stays of the head's key channel i, which is c of all, at
+// which every thread j of head h calls once; decay(t, c, i), what stays of the head's key channel i, which is c of all,
+// at
 // token t; and first(c, i), the weight of a token's own key and value there.
 override T: u32;
 override S: u32;
@@ -13,7 +14,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let begin = load_offsets(group.y);
     let end = load_offsets(group.y + 1u);
     if begin < end {
-        // Neighbouring threads have neighbouring value channels, so rows of the state are read and written side by side.
+        // Neighbouring threads have neighbouring value channels, so rows of the state are read and written side by
+        // side.
         let base = (load_places(group.y) * H + group.x) * N * N + j;
         var column: array<f32, N>;
         for (var i = 0u; i < N; i++) {

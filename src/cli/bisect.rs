@@ -38,7 +38,8 @@ joined by commas, in any order, each of them optional:
   weights=FILE       another checkpoint, or another storage format of the same
   graph=GRAPH        another graph, a file or a name; graphs=DIR, shaders=DIR: other folders
   target=TARGET      compiled for this target, not for the device (see compile)
-  fuse=on|off        fused as `run` does it, and of the values those compared that are left; or as the graph is written
+  fuse=on|off        as the graph is written, or fused as `run` does it: then those values are compared that are left
+                     [default: off]
   batch-invariant    only kernel variants of that kind
   plan=FILE          a plan file as it is, in place of a graph; give it `compile --keep` for what it is to show
 What is not said of one side holds for both: --weights, --graphs, --shaders, GRAPH.
@@ -190,7 +191,7 @@ impl Configuration {
             graphs: or(&self.graphs, &both.graphs),
             shaders: or(&self.shaders, &both.shaders),
             batch_invariant: self.batch_invariant || both.batch_invariant,
-            fuse: self.fuse.unwrap_or(both.fuse),
+            fuse: self.fuse.unwrap_or(Fuse::Off),
             ..both.clone()
         }
     }

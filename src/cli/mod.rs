@@ -97,7 +97,8 @@ struct ModelArgs {
     /// Read kernels from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
     shaders: Option<PathBuf>,
-    /// Run kernels of `--shaders` that say `unchecked: true` without checks, as those built in: what such a kernel indexes
+    /// Run kernels of `--shaders` that say `unchecked: true` without checks, as those built in: what such a kernel
+    /// indexes
     /// is its author's word
     #[arg(long, requires = "shaders")]
     trust_kernels: bool,

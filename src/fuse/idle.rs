@@ -1,6 +1,7 @@
 //! Rules that nothing can be for.
 //!
-//! Gets rules and the graphs that there are, returns a lint for each rule whose pattern has an op that stands in none of
+//! Gets rules and the graphs that there are, returns a lint for each rule whose pattern has an op that stands in none
+//! of
 //! them. What holds then: a rule that is named is never applied, whatever the checkpoint; one that is not may be idle
 //! all the same, since ops that are there need not stand together. Never builds a model.
 

@@ -216,18 +216,22 @@ impl Merging<'_> {
         Some(op)
     }
 
-    /// How many buffers a dispatch may have to bind at most: inputs share one, runs of a value too.
+    /// How many buffers a dispatch may have to bind at most: inputs share one, runs of a value too; any other value
+    /// takes
+    /// one at each port that it is at.
     fn bindings(&self, op: &Op) -> usize {
         let values = op.args.iter().filter_map(|arg| arg.output.or(arg.input));
-        let mut bound: Vec<(bool, ValueId)> = values
-            .map(|value| match self.model.values[value].origin {
-                Origin::Input { .. } => (true, ValueId::new(0)),
-                _ => (false, self.model.whole(value)),
-            })
-            .collect();
-        bound.sort_unstable();
-        bound.dedup();
-        bound.len()
+        let (mut records, mut others): (Vec<Option<ValueId>>, usize) = (Vec::new(), 0);
+        for value in values {
+            match self.model.values[value].origin {
+                Origin::Input { .. } => records.push(None),
+                Origin::View { of, .. } => records.push(Some(of)),
+                _ => others += 1,
+            }
+        }
+        records.sort_unstable();
+        records.dedup();
+        records.len() + others
     }
 
     /// Notes that others read a map's operands now.

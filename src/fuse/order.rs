@@ -1,6 +1,7 @@
 //! A model put in order again after ops of it were exchanged.
 //!
-//! Gets values and ops, some of which are gone; returns a model of those that are left. What holds then: ops stand in an
+//! Gets values and ops, some of which are gone; returns a model of those that are left. What holds then: ops stand in
+//! an
 //! order in which everything is defined before it is used and every reader of a version comes before the next one is
 //! written, as near to where they stood as that allows; no value is left whose definer is gone. Never looks at what an
 //! op computes.

@@ -1,6 +1,7 @@
 //! Rewrite rules as data.
 //!
-//! Gets RON files and the kernels that they name ([`parse`]), returns rules. What holds then: every op of a rule names a
+//! Gets RON files and the kernels that they name ([`parse`]), returns rules. What holds then: every op of a rule names
+//! a
 //! kernel and all of its ports, every name is defined before it is used or is free in the pattern, what the replacement
 //! defines for others is defined by the pattern too, and no update of a state gets lost. Never looks at a model.
 

@@ -522,7 +522,8 @@ fn check_overrides(template: &Template, consts: &[ConstDef], asked: Span) -> Vec
     diagnostics
 }
 
-/// A value with which a text can be parsed before any is known: small, a multiple of sixteen, not zero, so that whatever
+/// A value with which a text can be parsed before any is known: small, a multiple of sixteen, not zero, so that
+/// whatever
 /// is repeated for a share of it is there.
 fn sample(constant: &Override) -> String {
     match (&constant.default, constant.ty.as_str()) {

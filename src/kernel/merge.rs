@@ -2,7 +2,8 @@
 //!
 //! Gets a template, one of its ports and a map; returns the template with the map between the port's accessor and
 //! memory: what the text stores through the port goes through the map first ([`into_store`]), or what it loads from the
-//! port is computed where it is loaded ([`into_load`]). The text itself stays as its author wrote it; only the accessors
+//! port is computed where it is loaded ([`into_load`]). The text itself stays as its author wrote it; only the
+//! accessors
 //! that it calls are other ones. Never asks whether that pays.
 
 use std::fmt::Write;
@@ -64,12 +65,8 @@ pub fn into_store(
             });
             format!("graphc_map_{prefix}({})", values.collect::<Vec<_>>().join(", "))
         });
-        written(
-            &mut lines,
-            &format!(
-                "fn store_{port}{suffix}(i: u32, value: {ty}) {{\n{loads}    store_{prefix}_out{suffix}(i, {value});\n}}"
-            ),
-        );
+        let body = format!("{loads}    store_{prefix}_out{suffix}(i, {value});\n");
+        written(&mut lines, &format!("fn store_{port}{suffix}(i: u32, value: {ty}) {{\n{body}}}"));
     }
     let widest = used.stores.clone();
     let mut ports = Vec::new();
@@ -105,10 +102,8 @@ pub fn into_load(lib: &KernelLib, template: &Template, at: usize, port: &str, ma
         written(&mut lines, &format!("fn load_{port}{suffix}(i: u32) -> {ty} {{\n{loads}    return {value};\n}}"));
     }
     if used.loads.contains(&8) {
-        let text = format!(
-            "fn load_{port}8(i: u32) -> mat2x4<f32> {{\n    return mat2x4<f32>(load_{port}4(i * 2u), load_{port}4(i * 2u + 1u));\n}}"
-        );
-        written(&mut lines, &text);
+        let value = format!("mat2x4<f32>(load_{port}4(i * 2u), load_{port}4(i * 2u + 1u))");
+        written(&mut lines, &format!("fn load_{port}8(i: u32) -> mat2x4<f32> {{\n    return {value};\n}}"));
     }
     debug_assert!(!widths.is_empty() || !fours, "a port that is loaded has a width");
     let (mut ports, mut uses) = (Vec::new(), Vec::new());

@@ -67,7 +67,8 @@ pub struct KernelDef {
     pub doc: String,
     /// The whole manifest.
     pub span: Span,
-    /// Whether its author vouches for every index that it computes, whatever its tensors hold: its texts then run without
+    /// Whether its author vouches for every index that it computes, whatever its tensors hold: its texts then run
+    /// without
     /// bounds checks, without bounds on loops, and without zeroing workgroup memory.
     pub unchecked: bool,
     /// Its ports, in the manifest's order.
