@@ -361,7 +361,7 @@ pub fn open_plan(text: &str, fingerprint: &str) -> Result<CheckedPlan, PlanFileE
     if file.model != fingerprint {
         return Err(PlanFileError::OtherModel { expected: file.model, found: fingerprint.to_owned() });
     }
-    verify_file(file)
+    guarded(&verify_file(file)?)
 }
 
 /// Verifies the plan of a file, whatever weights it is for: what [`verify_plan`] does, and that the file is as it was
@@ -376,13 +376,11 @@ pub fn verify_file(file: PlanFile) -> Result<CheckedPlan, PlanFileError> {
 }
 
 /// Verifies a plan that comes from outside the program: its promises, and that every kernel's text does what the plan
-/// says it does. Its kernels run with all checks from then on, whatever the plan says: going without is for this
-/// program's own kernels, and that a text is one of those a file cannot prove.
+/// says it does. It is for looking at: what is to run is [`guarded`] as well.
 ///
 /// # Errors
 /// If any of that does not hold.
-pub fn verify_plan(mut plan: Plan) -> Result<CheckedPlan, PlanFileError> {
-    plan.kernels = guarded(&plan.kernels);
+pub fn verify_plan(plan: Plan) -> Result<CheckedPlan, PlanFileError> {
     for kernel in plan.kernels.values() {
         let wrong = |reason| PlanFileError::Kernel { promise: Promise::P1, kernel: kernel.label.clone(), reason };
         check_kernel(kernel).map_err(wrong)?;
@@ -390,13 +388,18 @@ pub fn verify_plan(mut plan: Plan) -> Result<CheckedPlan, PlanFileError> {
     check(plan).map_err(PlanFileError::Refused)
 }
 
-/// The same kernels, so that each stays within its bindings and sees no memory of others, whatever its text says.
-fn guarded(kernels: &Arena<Kernel>) -> Arena<Kernel> {
-    let mut all = Arena::new();
-    for kernel in kernels.values() {
-        all.push(Kernel { runtime_checks: true, zero_workgroup_memory: true, ..kernel.clone() });
+/// The same plan with all checks in its kernels, so that each stays within its bindings and sees no memory of others,
+/// whatever its text says. Going without is for this program's own kernels, and that a text is one of those a file
+/// cannot prove.
+///
+/// # Errors
+/// None that the plan did not have before.
+pub fn guarded(plan: &CheckedPlan) -> Result<CheckedPlan, PlanFileError> {
+    let mut kernels = Arena::new();
+    for kernel in plan.kernels.values() {
+        kernels.push(Kernel { runtime_checks: true, zero_workgroup_memory: true, ..kernel.clone() });
     }
-    all
+    check(Plan { kernels, ..(**plan).clone() }).map_err(PlanFileError::Refused)
 }
 
 /// Compares what a plan says of a kernel with what naga finds in its text.

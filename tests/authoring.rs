@@ -20,7 +20,18 @@ use support::{TempDir, argmax, open, skip, values};
 const GUIDE: &str = include_str!("../docs/authoring.md");
 
 /// Kernels that the guide tells its reader to copy.
-const COPIED: [&str; 5] = ["embed.", "gather_rows.", "layer_norm", "linear", "shared/"];
+const COPIED: [&str; 10] = [
+    "embed.",
+    "gather_rows.",
+    "layer_norm",
+    "linear.",
+    "linear_by",
+    "linear_narrow",
+    "linear_one",
+    "linear_subgroups",
+    "linear_tiles",
+    "shared/",
+];
 
 const VOCABULARY: usize = 19;
 const CHANNELS: usize = 12;

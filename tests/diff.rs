@@ -306,7 +306,7 @@ fn a_budget_exceeded_is_a_line_for_each_limit_and_ends_with_1() {
         dir.file("budget.ron")
     };
     let plan = dir.file("a.plan");
-    graphc(&["compile", "-o", text(&plan)]).fine();
+    graphc(&["compile", "--fuse", "off", "-o", text(&plan)]).fine();
     let wide = write("Budget(\n    steps: [Step(levels: 1000, dispatches: 1000)],\n)\n");
     let kept = graphc(&["diff", text(&plan), "--budget", text(&wide)]).fine();
     assert_eq!(kept.out, "rwkv7 T=1 S=1: keeps to 2 limits\n");

@@ -237,7 +237,7 @@ fn a_plan_file_is_explained_as_its_graph_is() {
     let (file, weights) = (text(&file), synth());
     let weights = text(&weights);
     graphc(&["compile", "--weights", weights, "-o", file]).fine();
-    for what in ["b5", "b5.1", "leave", "level 5", "d3", "slot1", "layer0.wkv", "fetch logits"] {
+    for what in ["b5", "b5.1", "leave", "level 5", "d3", "slot1", "layer0.gate", "fetch logits"] {
         let alone = graphc(&["explain", file, what]).fine().out;
         assert_eq!(graphc(&["explain", "--weights", weights, what]).fine().out, alone, "{what}");
         assert_eq!(graphc(&["explain", "rwkv7", "--weights", weights, what]).fine().out, alone, "{what}");
@@ -256,7 +256,7 @@ fn a_plan_file_is_explained_as_its_graph_is() {
 fn wrong_questions_and_wrong_plans_are_refused() {
     let dir = TempDir::new();
     let file = dir.file("plan");
-    graphc(&["compile", "-o", text(&file)]).fine();
+    graphc(&["compile", "--fuse", "off", "-o", text(&file)]).fine();
     let file = text(&file);
     graphc(&["explain", file, "b999"]).fails(2, &["the plan has no `b999`: barriers are b0 to b127"]);
     graphc(&["explain", file]).fails(2, &["expected what to explain of `"]);

@@ -5,7 +5,7 @@ mod support;
 use graphc::base::limits::Limits;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
-use graphc::compile::{Program, open_plan, verify_plan};
+use graphc::compile::{Compiler, Program, guarded, open_plan};
 use graphc::plan::file::{from_text, to_text};
 use graphc::plan::{CheckedPlan, print};
 use graphc::sources;
@@ -14,11 +14,11 @@ use graphc::sources;
 fn plan() -> (CheckedPlan, String) {
     let checkpoint = Checkpoint::from_static("the built-in model", sources::DEMO_MODEL).expect("a model");
     let (program, limits) = (Program::built_in("rwkv7").expect("it is"), Limits::vulkan());
-    let compiler = program.compiler(checkpoint.index(), &limits);
+    let compiler = Compiler { fuse: None, ..program.compiler(checkpoint.index(), &limits) };
     let shape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
     // With all checks, as any plan of a file has them.
     let plan = compiler.compile(shape).expect("compiles").plan;
-    (verify_plan((*plan).clone()).expect("verified"), checkpoint.fingerprint())
+    (guarded(&plan).expect("as sound as before"), checkpoint.fingerprint())
 }
 
 /// What is said about the plan's text with one piece of it replaced.
