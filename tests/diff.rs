@@ -208,18 +208,19 @@ fn the_program_says_what_differs_and_ends_with_1() {
         "Map(\"2.0 * v\", {\"v\": \"ffn_value\"}, \"ffn_out\"),",
     );
     let graph = write("more.ron", &mut_graph);
-    graphc(&["compile", "-o", text(&a)]).fine();
-    graphc(&["compile", text(&graph), "-o", text(&b)]).fine();
+    graphc(&["compile", "--fuse", "off", "-o", text(&a)]).fine();
+    graphc(&["compile", "--fuse", "off", text(&graph), "-o", text(&b)]).fine();
     let same = graphc(&["diff", text(&a), text(&a)]).fine();
     assert!(same.out.ends_with("same: nothing differs but names\n"), "{same}");
-    graphc(&["diff", text(&a), "rwkv7"]).fine();
+    graphc(&["diff", text(&a), "rwkv7", "--fuse", "off"]).fine();
     let other = graphc(&["diff", text(&a), text(&b)]);
     let line = "  6x  layer0.ffn_out … layer5.ffn_out  map  ";
     let other = other.fails_with_result(1, line, &[]);
     for expected in ["dispatches ", "+6 (+2.3%)", "ops only in B: 6", "ops changed: 6", "transitions only in A"] {
         assert!(other.out.contains(expected), "`{expected}` in {other}");
     }
-    let json = graphc(&["diff", text(&a), text(&graph), "--format", "json"]).fails_with_result(1, "\"only_b\"", &[]);
+    let json = ["diff", text(&a), text(&graph), "--fuse", "off", "--format", "json"];
+    let json = graphc(&json).fails_with_result(1, "\"only_b\"", &[]);
     let json: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
     assert_eq!(json["same"], false);
     assert_eq!(json["only_b"].as_array().expect("a list").len(), 6);
