@@ -224,7 +224,7 @@ fn plans_are_compared_by_what_they_give() {
     let (weights, dir) = (synth(), TempDir::new());
     let (one, four) = (dir.file("one.plan"), dir.file("four.plan"));
     let weights = ["--weights", text(&weights)];
-    let keep = ["--keep", "layer1.wkv", "--keep", "state.att_s.1#1"];
+    let keep = ["--fuse", "off", "--keep", "layer1.wkv", "--keep", "state.att_s.1#1"];
     graphc(&[&["compile", "-o", text(&one)][..], &weights, &keep].concat()).fine();
     graphc(&[&["compile", "--tokens", "4", "-o", text(&four)][..], &weights, &keep].concat()).fine();
     let args = [&weights[..], &["--tokens", "258,255,42,7,300,1", "--tolerance", "0"]].concat();
@@ -296,8 +296,21 @@ fn a_step_of_many_tokens_dumps_what_steps_of_one_do() {
     let dumped = |step: &str| {
         let file = files.file(step);
         let (all, one) = (format!("layer2.wkv={}", text(&file)), format!("ln_out@3={}", text(&file)));
-        let args =
-            ["run", "--prompt", "Alice", "-n", "0", "--executor", "hal", "--device", DEVICE, "--step-tokens", step];
+        let args = [
+            "run",
+            "--fuse",
+            "off",
+            "--prompt",
+            "Alice",
+            "-n",
+            "0",
+            "--executor",
+            "hal",
+            "--device",
+            DEVICE,
+            "--step-tokens",
+            step,
+        ];
         graphc(&[&args[..], &["--dump", &all, "--dump", &one]].concat()).fine();
         let found = open(&file);
         (found.tensor("layer2.wkv").expect("dumped"), found.tensor("ln_out@3").expect("dumped"))
