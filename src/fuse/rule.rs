@@ -113,7 +113,7 @@ pub struct Step {
 pub enum Action {
     /// This kernel.
     Kernel(String),
-    /// A map, as [`canonical`] writes it.
+    /// A map, with its operands numbered as they come.
     Map(String),
 }
 
