@@ -15,7 +15,7 @@ use graphc::base::limits::Limits;
 use graphc::base::role::InputRole;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
-use graphc::compile::Compiled;
+use graphc::compile::{Compiled, Compiler};
 use graphc::exec::{Executor, Inputs, Session, Weights};
 use graphc::fuse::Rules;
 use graphc::inspect::verify::TOLERANCE;
@@ -87,14 +87,29 @@ const fn shape(layers: usize, [heads, head_size]: [usize; 2], ffn: usize, ranks:
 
 #[test]
 fn every_rule_is_applied_to_a_graph_that_ships() {
-    let limits = Limits::vulkan();
+    let vulkan = Limits::vulkan();
+    let matrices = Limits {
+        cooperative_matrix: true,
+        min_subgroup_size: 32,
+        max_storage_buffers_per_dispatch: 16,
+        ..vulkan.clone()
+    };
     let mut applied = BTreeSet::new();
     let mut all = BTreeSet::new();
-    // A hidden activation that is no multiple of eight is for a rule of its own.
-    for ((name, version), ffn) in Version::ALL.into_iter().flat_map(|version| [(version, 128), (version, 130)]) {
-        let checkpoint = random_model(version, &shape(2, [2, 32], ffn, [8, 8, 8, 8]), &Format::converted(DType::F16));
+    // A hidden activation that is no multiple of eight is for a rule of its own; so are steps that draw, and many tokens
+    // where there are matrices.
+    let cases = [(128, 1, false), (130, 1, false), (128, 1, true), (512, 48, false)];
+    for ((name, version), (ffn, tokens, draws)) in
+        Version::ALL.into_iter().flat_map(|version| cases.map(|case| (version, case)))
+    {
+        let checkpoint = random_model(version, &shape(2, [2, 64], ffn, [8, 8, 8, 8]), &Format::converted(DType::F16));
         let program = Program::built_in(name, &[]).fused();
-        let compiled = program.compiler(checkpoint.index(), &limits, &[]).compile(all_rows(1));
+        if draws && program.graph.carry.is_none() {
+            continue;
+        }
+        let limits = if tokens == 1 { &vulkan } else { &matrices };
+        let compiler = Compiler { draws, ..program.compiler(checkpoint.index(), limits, &[]) };
+        let compiled = compiler.compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 });
         let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}"));
         println!("{name}: {:?}", compiled.applied);
         all.extend(compiled.applied.rules.iter().map(|(rule, _)| rule.clone()));
