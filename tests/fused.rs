@@ -24,7 +24,7 @@ use graphc::sources;
 use graphc::tensor::{Tensor, from_f32};
 use program::{graphc_with, text};
 use support::models::{Format, Layout, Shape, Version, write_version};
-use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, Ran, all_rows, decoder, run};
+use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, Ran, decoder, run};
 use support::{TempDir, assert_step, case_tensors, cases, max_difference, open, reference, skip, values};
 
 const NO_DEVICE: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
@@ -88,10 +88,11 @@ const fn shape(layers: usize, [heads, head_size]: [usize; 2], ffn: usize, ranks:
 #[test]
 fn every_rule_is_applied_to_a_graph_that_ships() {
     let vulkan = Limits::vulkan();
+    let (subgroups, buffers) = (32, 16);
     let matrices = Limits {
         cooperative_matrix: true,
-        min_subgroup_size: 32,
-        max_storage_buffers_per_dispatch: 16,
+        min_subgroup_size: subgroups,
+        max_storage_buffers_per_dispatch: buffers,
         ..vulkan.clone()
     };
     let mut applied = BTreeSet::new();
