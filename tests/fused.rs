@@ -92,8 +92,8 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     (matrices.min_subgroup_size, matrices.max_storage_buffers_per_dispatch) = (32, 16);
     let mut applied = BTreeSet::new();
     let mut all = BTreeSet::new();
-    // A hidden activation that is no multiple of eight is for a rule of its own; so are steps that draw, and many tokens
-    // where there are matrices.
+    // A hidden activation that is no multiple of eight is for a rule of its own; so are steps that draw, and many
+    // tokens where there are matrices.
     let cases = [(128, 1, false), (130, 1, false), (128, 1, true), (512, 48, false)];
     for ((name, version), (ffn, tokens, draws)) in
         Version::ALL.into_iter().flat_map(|version| cases.map(|case| (version, case)))
