@@ -35,7 +35,9 @@ pub use crate::exec::hal::session::HalSession;
 /// What wgpu asks for before it opens a device with cooperative matrices.
 pub(super) const fn matrices_allowed() -> wgt::ExperimentalFeatures {
     // SAFETY: wgpu warns that experimental features may break its promise to validate. Of these one is used, by kernels
-    // of checked plans: their matrices lie in workgroup memory, at offsets that stay within it by their texts alone.
+    // of checked plans, which load and store whole matrices in their bindings. In `linear_matrices` the guard of its
+    // variant keeps every matrix inside (T, O and I are multiples of what a workgroup takes); naga does not check such
+    // accesses, so for a text from elsewhere the device's robust buffer access alone stands behind its author's word.
     unsafe { wgt::ExperimentalFeatures::enabled() }
 }
 
