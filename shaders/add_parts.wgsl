@@ -1,5 +1,5 @@
-// y[s][t, o] = scale[m T + t] sum_p x[p, t, first + o], for every product s, which begins at column `first` of x and has
-// mixture m
+// y[s][t, o] = scale[m T + t] sum_p x[p, t, first + o], for every product s, which begins at column `first` of x and
+// has mixture m
 //
 // x [PARTS, T, O] read, scale [Q, 1] read, y [T, O] written: the products one after the other, each [T, its columns],
 // which are a multiple of four (shared/segments.wgsl). A thread per four elements.

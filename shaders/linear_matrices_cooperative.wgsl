@@ -1,6 +1,6 @@
 // linear_matrices.wgsl by cooperative matrices of 16 x 16, of several weights. A workgroup has GM subgroups along the
-// tokens and GN along the rows of the weight; a subgroup has TM tiles of tokens and TW of rows up to row WIDE, TL beyond
-// it, where weights are narrow, and goes TK tiles of columns a turn.
+// tokens and GN along the rows of the weight; a subgroup has TM tiles of tokens and TW of rows up to row WIDE, TL
+// beyond it, where weights are narrow, and goes TK tiles of columns a turn.
 //
 // halves [P, T, I] read, weight [O, I] read, y [PARTS, T, O] written; T is a multiple of 16 TM GM, WIDE of 64, rows
 // beyond it of 16 TL, I of 16 TK PARTS; TL is at most two.

@@ -10,6 +10,7 @@
 // whole step. Bytes per sequence: 8 N C for the state; per token 24 C read, 4 C written.
 // Source: Peng et al., "RWKV-7", 2025, eq. 16 to 18.
 override T: u32;
+override B: u32;
 override S: u32;
 override H: u32;
 override N: u32;
@@ -18,9 +19,9 @@ override N: u32;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let head = group.x * N;
     let begin = load_offsets(group.y);
-    let end = load_offsets(group.y + 1u);
+    let end = min(load_offsets(group.y + 1u), T);
     if begin < end {
-        let base = ((load_places(group.y) * H + group.x) * N + i) * N;
+        let base = ((min(load_places(group.y), B - 1u) * H + group.x) * N + i) * N;
         var row: array<f32, N>;
         for (var j = 0u; j < N; j++) {
             row[j] = load_state(base + j);

@@ -3,6 +3,7 @@
 // state [B, H, N, N] read and written, r, w, k, v, kk, a [T, H N] read, offsets [S + 1] read, places [S] read,
 // y [T, H N] written; bytes, formula and dispatch as there.
 override T: u32;
+override B: u32;
 override S: u32;
 override H: u32;
 override N: u32;
@@ -12,9 +13,9 @@ const N4: u32 = N / 4u;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let head = group.x * N;
     let begin = load_offsets(group.y);
-    let end = load_offsets(group.y + 1u);
+    let end = min(load_offsets(group.y + 1u), T);
     if begin < end {
-        let base = ((load_places(group.y) * H + group.x) * N + i) * N4;
+        let base = ((min(load_places(group.y), B - 1u) * H + group.x) * N + i) * N4;
         var row: array<vec4<f32>, N4>;
         for (var j = 0u; j < N4; j++) {
             row[j] = load_state4(base + j);

@@ -7,6 +7,7 @@
 // vectors come from workgroup memory meanwhile.
 enable subgroups;
 override T: u32;
+override B: u32;
 override S: u32;
 override H: u32;
 override N: u32;
@@ -47,9 +48,9 @@ fn main(
     let i = group.x % PARTS * ROWS + own;
     let head = group.x / PARTS;
     let first = load_offsets(group.y);
-    let end = load_offsets(group.y + 1u);
+    let end = min(load_offsets(group.y + 1u), T);
     if first < end {
-        let base = ((load_places(group.y) * H + head) * N + i) * N4 + lane;
+        let base = ((min(load_places(group.y), B - 1u) * H + head) * N + i) * N4 + lane;
 #unroll j in max(floor_div(N, 16), 1)
         var s${j} = load_state4(base + ${j}u * 4u);
 #end

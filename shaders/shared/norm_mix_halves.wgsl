@@ -3,6 +3,7 @@
 override T: u32;
 override S: u32;
 override C: u32;
+override B: u32;
 override M: u32;
 override THREADS: u32;
 override CHUNKS: u32;
@@ -80,7 +81,7 @@ fn norm_mix_halves(t: u32) {
     );
 #end
     if at.is_first {
-        let last = load_places(at.sequence) * C8;
+        let last = min(load_places(at.sequence), B - 1u) * C8;
 #unroll n in CHUNKS
         let last${n} = (last + eight(${n}u)) * 2u;
         before[${n}] = mat2x4<f32>(load_last4(last${n}), load_last4(last${n} + 1u));

@@ -1,5 +1,6 @@
-// The body of rwkv7_vectors.wgsl and rwkv7_vectors_first.wgsl; see there. Whoever imports this declares RV; value_low(i),
-// which the value's low-rank input is in fours; and value(up, c, at), the value of token and channel `at`.
+// The body of rwkv7_vectors.wgsl and rwkv7_vectors_first.wgsl; see there. Whoever imports this declares RV;
+// value_low(i), which the value's low-rank input is in fours; and value(up, c, at), the value of token and channel
+// `at`.
 override T: u32;
 override H: u32;
 override N: u32;

@@ -1,6 +1,6 @@
-// The sums of TM tiles of tokens from `t` on and of TW tiles of a weight's rows from `o` on, of one share of the columns.
-// All operands come straight from their buffers: what neighbours share, they find in the caches. A tile of halves lies
-// in one piece, which takes a quarter of the cache lines that 16 rows do. TM, TW and TK are at most four.
+// The sums of TM tiles of tokens from `t` on and of TW tiles of a weight's rows from `o` on, of one share of the
+// columns. All operands come straight from their buffers: what neighbours share, they find in the caches. A tile of
+// halves lies in one piece, which takes a quarter of the cache lines that 16 rows do. TM, TW and TK are at most four.
 override T: u32;
 override I: u32;
 override O: u32;

@@ -70,7 +70,7 @@ pub fn build(
     let count: u64 = shape.iter().product();
     // Four elements a thread where every operand has four of its own, or one for all.
     let fours: Option<Vec<String>> = operands.iter().map(|(_, operand)| index_of_four(operand, shape)).collect();
-    let fours = fours.filter(|_| count % 4 == 0);
+    let fours = fours.filter(|_| count.is_multiple_of(4));
     let threads = if fours.is_some() { count / 4 } else { count };
     let groups = threads.div_ceil(WORKGROUP);
     let workgroups = [groups.min(MAX_X), groups.div_ceil(MAX_X), 1];
@@ -100,7 +100,8 @@ pub fn build(
             let mut values = [const { String::new() }; 4];
             for (at, ((name, operand), index)) in operands.iter().zip(indices).enumerate() {
                 let is_shared = operand.iter().product::<u64>() == 1;
-                let _ = writeln!(head, "    let graphc_{at} = load_{name}{}({index});", if is_shared { "" } else { "4" });
+                let _ =
+                    writeln!(head, "    let graphc_{at} = load_{name}{}({index});", if is_shared { "" } else { "4" });
                 loads.push(if is_shared { 1 } else { 4 });
                 for (value, lane) in values.iter_mut().zip([".x", ".y", ".z", ".w"]) {
                     let comma = if at == 0 { "" } else { ", " };
@@ -112,8 +113,12 @@ pub fn build(
             written(&mut lines, &head);
         }
     }
-    let read =
-        |width| PortUse { loads: vec![width], stores: vec![], own: None, access: Access { reads: true, writes: false } };
+    let read = |width| PortUse {
+        loads: vec![width],
+        stores: vec![],
+        own: None,
+        access: Access { reads: true, writes: false },
+    };
     let stores = vec![if fours.is_some() { 4 } else { 1 }];
     let write = PortUse { loads: vec![], stores, own: None, access: Access { reads: false, writes: true } };
     let mut ports: Vec<PortUse> = loads.into_iter().map(read).collect();
@@ -176,7 +181,7 @@ fn index_of_four(operand: &[u64], shape: &[u64]) -> Option<String> {
     let (count, total) = (operand.iter().product::<u64>(), shape.iter().product::<u64>());
     match () {
         () if count == 1 => Some("0u".into()),
-        () if count % 4 != 0 => None,
+        () if !count.is_multiple_of(4) => None,
         () if count == total => Some("graphc_index".into()),
         () if shape.ends_with(operand) => Some(format!("graphc_index % {}u", count / 4)),
         () => None,
