@@ -3,6 +3,7 @@
 //! Gets a model, its schedule, limits and a weight layout; returns a [`Plan`]. What holds then is what
 //! [`check`](crate::plan::check) verifies, without trusting this file. Deterministic. Never asks a device anything.
 
+mod runs;
 mod session;
 
 pub use session::{lay_out, state_rests};
@@ -419,14 +420,7 @@ impl<'a> Lowering<'a> {
             let binding = Binding { label, writes, reads: arg.access.reads, min_bytes: 0 };
             let mut parts = Vec::new();
             if let Some(own) = used.own {
-                // A text that declares a port's storage takes it in one piece.
-                let runs = self.runs(value);
-                let [run] = runs.as_slice() else {
-                    let path = &self.model.values[value].path;
-                    let message = format!("the parts of `{path}` do not lie side by side");
-                    let note = format!("the text of `{}` declares the storage of `{}` itself", op.kernel, arg.port);
-                    return Err(Diagnostic::error(op.span, message).note(note));
-                };
+                let run = self.one_run(op, arg, value)?;
                 bindings.bound.insert(own.number, (binding, run.place.slice, dtype, false));
                 parts.push(Part { binding: own.number, first: 0, count: self.model.values[value].count() });
             } else {
@@ -438,32 +432,6 @@ impl<'a> Lowering<'a> {
         }
         let (bindings, slices) = bindings.bound.into_values().map(|(binding, slice, ..)| (binding, slice)).unzip();
         Ok((ports, bindings, slices))
-    }
-
-    /// Where the elements of a value lie: in one run, or several of a join whose parts do not lie side by side.
-    fn runs(&self, value: ValueId) -> Vec<Run> {
-        let run = |value: ValueId| {
-            let place = self.places[value.index()].expect("every bound value has a place");
-            Run { place, count: self.model.values[value].count() }
-        };
-        let Origin::Join { parts } = &self.model.values[value].origin else { return vec![run(value)] };
-        let mut runs: Vec<Run> = Vec::new();
-        for next in parts.iter().map(|part| run(*part)) {
-            let follows = runs.last_mut().filter(|last| {
-                let (slice, end) = (next.place.slice, last.place.slice.offset_bytes + last.place.slice.size_bytes);
-                last.place.record == next.place.record
-                    && last.place.slice.buffer == slice.buffer
-                    && end == slice.offset_bytes
-            });
-            match follows {
-                Some(last) => {
-                    last.place.slice.size_bytes += next.place.slice.size_bytes;
-                    last.count += next.count;
-                }
-                None => runs.push(next),
-            }
-        }
-        runs
     }
 
     /// Binds a run of a value's elements, and says through which bindings they are reached.
