@@ -115,6 +115,28 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     assert_eq!(all.len(), sources::rewrites(None).expect("built in").len());
 }
 
+#[test]
+fn a_plan_beside_another_is_the_one_that_is_made_alone() {
+    let checkpoint = random_model(Version::V7, &shape(3, [2, 64], 128, [8; 4]), &Format::converted(DType::F16));
+    let program = Program::built_in("rwkv7", &[]).fused();
+    let limits = Limits::vulkan();
+    for (draws, sequences) in [(false, 1), (true, 1), (false, 3)] {
+        let compiler = Compiler { draws, ..program.compiler(checkpoint.index(), &limits, &[]) };
+        let of = |tokens, sequences| StepShape { tokens, sequences, rows: sequences, capacity: 3 };
+        let first = compiler.compile(of(1, 1)).unwrap_or_else(|error| panic!("{error}"));
+        for shape in [of(sequences, sequences), of(16, sequences)] {
+            let alone = compiler.compile(shape).unwrap_or_else(|error| panic!("{error}"));
+            let beside = compiler.compile_beside(shape, &first.agreed).unwrap_or_else(|error| panic!("{error}"));
+            assert!(*alone.plan == *beside.plan, "{shape:?}");
+        }
+        // What steps of the other kind agree on does not count where they have more states.
+        let other = Compiler { draws: !draws, ..compiler };
+        let alone = other.compile(of(1, 1)).unwrap_or_else(|error| panic!("{error}"));
+        let beside = other.compile_beside(of(1, 1), &first.agreed).unwrap_or_else(|error| panic!("{error}"));
+        assert!(*alone.plan == *beside.plan);
+    }
+}
+
 /// Logits and states, as `agree` and `family` hold them without fusing.
 const LIMIT: f64 = 1e-4;
 
