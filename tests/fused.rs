@@ -198,6 +198,27 @@ fn stored_models_on_the_cpu() {
 }
 
 #[test]
+fn models_of_every_version_fused_and_unfused() {
+    let executor = AnyExecutor::find(Kind::Reference, "").expect("the CPU is always there");
+    let limits = executor.device().limits.clone();
+    let tokens: Vec<u32> = (0..10).map(|at| (at * at * 37 + 5) % 1000).collect();
+    let formats = [Format::converted(DType::F16), Format::raw(DType::Bf16)];
+    for ((name, version), format) in
+        Version::ALL.into_iter().flat_map(|version| formats.map(|format| (version, format)))
+    {
+        let checkpoint = random_model(version, &shape(3, [3, 32], 136, [8, 8, 16, 24]), &format);
+        let programs = [Program::built_in(name, &[]), Program::built_in(name, &[]).fused()];
+        let [one, other] = programs.each_ref().map(|program| {
+            let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+            run(&mut decoder(&executor, compiler, &checkpoint, &[1, 4]), &tokens, &[1, 1, 1, 4])
+        });
+        let distance = one.distance(&other);
+        println!("{name}, {}: {distance:.1e} apart", format.dtype);
+        assert!(distance <= TOLERANCE, "{name}, {}: {distance:.1e} apart", format.dtype);
+    }
+}
+
+#[test]
 fn odd_models_fused_and_unfused() {
     let executor = AnyExecutor::find(Kind::Reference, "").expect("the CPU is always there");
     let limits = executor.device().limits.clone();
