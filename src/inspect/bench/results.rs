@@ -13,8 +13,9 @@ use crate::generate::sample::{Sampling, argmax};
 use crate::generate::{GenerateError, Rows};
 
 /// How far logits may be from those of `--fuse off`, relative to the largest: sums of fused kernels go another way, and
-/// products of halves leave out what is below both halves of a float. The built-in model stays below a hundredth of it.
-pub const TOLERANCE: f64 = 1e-3;
+/// products of halves leave out what is below both halves of a float. Models measured stay below a tenth of it, with
+/// up to 24 layers; a driver that lost the lower halves of products was at 6e-4.
+pub const TOLERANCE: f64 = 2e-4;
 
 /// Steps of one token of each sequence.
 const STEPS: usize = 8;
