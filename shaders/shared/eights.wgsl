@@ -1,5 +1,5 @@
-// A row of C elements that a workgroup's threads hold in eights: thread t has eights t, t + THREADS, .... Whoever imports
-// this declares C, THREADS, CHUNKS, how many eights a thread has, and sets `thread` before anything else.
+// A row of C elements that a workgroup's threads hold in eights: thread t has eights t, t + THREADS, .... Whoever
+// imports this declares C, THREADS, CHUNKS, how many eights a thread has, and sets `thread` before anything else.
 const C8: u32 = max(C / 8u, 1u);
 alias Row = array<mat2x4<f32>, CHUNKS>;
 
