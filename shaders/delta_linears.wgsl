@@ -3,8 +3,8 @@
 //
 // for one token: several token shifts whose weights depend on the token, and their products with one weight whose rows
 // lie one after the other. x [1, C] read, last [B, C] read, places [1] read, delta [1, G, C] read, mu [G C] read,
-// weight [O, C] read, y [O] written; a workgroup per ROWS rows. Segment s ends before row ENDs and takes mixture GROUPs;
-// a workgroup's rows are of one segment.
+// weight [O, C] read, y [O] written; a workgroup per ROWS rows. Segment s ends before row ENDs and takes mixture
+// GROUPs; a workgroup's rows are of one segment.
 // Bytes: O C of the weight's format; 16 C read by every workgroup. Source: Peng et al., "Eagle and Finch", 2024,
 // section 4.
 // This is the variant that every device can run.
