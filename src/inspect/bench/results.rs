@@ -1,7 +1,7 @@
 //! Whether what is measured computes what the graph says.
 //!
-//! Gets a batch of the graph as it is written, keeps what it computes ([`expected`]); gets the batch that is measured,
-//! says how far it is from that ([`compare`]). What holds then: both have read the same tokens, in the plans that
+//! Gets a batch of the graph as it is written, keeps what it computes (`expected`); gets the batch that is measured,
+//! says how far it is from that (`compare`). What holds then: both have read the same tokens, in the plans that
 //! rounds run: the prompt, steps of one token of each sequence, and steps that draw. Never needs both batches at once,
 //! so that a model which fills the memory can be compared.
 
