@@ -182,6 +182,8 @@ pub struct Compiled {
     pub plan: CheckedPlan,
     /// What is surely not meant, yet no error.
     pub lints: Vec<Diagnostic>,
+    /// What further plans of the same session agree on: see [`Compiler::compile_beside`].
+    pub agreed: Agreed,
 }
 
 /// Why a graph cannot be compiled.
@@ -235,19 +237,35 @@ impl Compiler<'_> {
     /// # Errors
     /// Everything that is wrong with the graph, or what the checker refuses.
     pub fn compile(&self, shape: StepShape) -> Result<Compiled, CompileError> {
+        self.compile_with(shape, None)
+    }
+
+    /// The same plan, sooner: with what the same compiler found for another step size of the same capacity.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_beside(&self, shape: StepShape, agreed: &Agreed) -> Result<Compiled, CompileError> {
+        self.compile_with(shape, Some(agreed))
+    }
+
+    fn compile_with(&self, shape: StepShape, agreed: Option<&Agreed>) -> Result<Compiled, CompileError> {
         let wrong = |diagnostics| CompileError::wrong(diagnostics, self.sources);
         let (model, lints) = self.model(shape)?;
         let (model, applied) = self.fused(model)?;
         let schedule = schedule::build(&model).map_err(wrong)?;
-        let Agreed { rests, joins } = self.agreed(&model, &schedule);
-        let weights = lower::lay_out(&model, &joins);
-        let plan = lower::lower(&model, &schedule, self.sources, self.limits, &weights, &rests).map_err(wrong)?;
+        let agreed = match agreed {
+            Some(agreed) if agreed.rests.len() == model.state.len() => agreed.clone(),
+            _ => self.agreed(&model, &schedule),
+        };
+        let weights = lower::lay_out(&model, &agreed.joins);
+        let plan =
+            lower::lower(&model, &schedule, self.sources, self.limits, &weights, &agreed.rests).map_err(wrong)?;
         let missing = self.limits.missing_for(&plan.limits);
         if !missing.is_empty() {
             return Err(CompileError::TooSmall(missing));
         }
         let plan = check(plan).map_err(CompileError::Refused)?;
-        Ok(Compiled { model, applied, schedule, plan, lints })
+        Ok(Compiled { model, applied, schedule, plan, lints, agreed })
     }
 
     /// The model alone as the graph is written, `model::build`, for those who ask what it computes; and its lints.
@@ -300,7 +318,8 @@ impl Compiler<'_> {
 const MANY_TOKENS: u32 = 64;
 
 /// What plans of a session have in common.
-struct Agreed {
+#[derive(Clone, Debug)]
+pub struct Agreed {
     /// Where states rest.
     rests: Vec<Usage>,
     /// Weights that lie side by side.

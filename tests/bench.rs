@@ -13,11 +13,12 @@ use graphc::checkpoint::Checkpoint;
 use graphc::exec::hal::{HalOptions, NoopExecutor};
 use graphc::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
 use graphc::exec::{Executor, Inputs, Session, Weights};
+use graphc::inspect::bench::results::TOLERANCE;
 use graphc::inspect::bench::weight_bytes_read;
 use graphc::sources;
-use program::{devices, graphc};
+use program::{devices, graphc, text};
 use support::runner::{AnyExecutor, KINDS, Program, all_rows, compile};
-use support::skip;
+use support::{TempDir, skip};
 
 /// The model that is built in.
 fn checkpoint() -> Checkpoint {
@@ -166,10 +167,78 @@ fn figures_come_as_one_json_object_and_as_a_table() {
         assert_eq!((&report["prefill_tokens"], &report["decode_tokens"]), (&3.into(), &2.into()));
         assert!(report["device"].as_str().is_some_and(|name| name.contains("llvmpipe")), "{ran}");
         assert!(report["driver"].is_string(), "{ran}");
+        let results = ["rows", "greedy_tokens_equal", "drawn_tokens", "drawn_tokens_equal"];
+        assert_eq!(results.map(|field| report[field].as_u64()), [9, 9, 8, 8].map(Some), "{ran}");
+        let [apart, largest] = ["fuse_off_difference", "largest_logit"].map(|field| report[field].as_f64());
+        let (apart, largest) = (apart.expect("a number"), largest.expect("a number"));
+        assert!(largest > 1.0 && apart > 0.0 && apart < largest * TOLERANCE / 5.0, "{ran}");
+        assert_eq!(report["are_right"], true, "{ran}");
     }
     let table = graphc(&[&SMALL[..], &["--executor", "hal"]].concat()).fine().out;
-    for line in ["prefill", "decode", "queued", "CPU", "GPU", "share"] {
+    for line in ["prefill", "decode", "queued", "CPU", "GPU", "share", "results   within "] {
         assert_eq!(table.lines().filter(|other| other.starts_with(line)).count(), 1, "{line}: {table}");
+    }
+}
+
+#[test]
+fn figures_of_plans_that_compute_something_else_are_printed_and_fail() {
+    match devices("hal") {
+        Ok(names) if names.iter().any(|name| name.contains("llvmpipe")) => {}
+        Ok(_) => return skip("no llvmpipe"),
+        Err(reason) => return skip(&reason),
+    }
+    let dir = TempDir::new();
+    let built_in = [sources::graphs(None), sources::parts(None)].map(|texts| texts.expect("built in")).concat();
+    for (path, text) in built_in {
+        let path = dir.file(&path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("written");
+    }
+    std::fs::create_dir_all(dir.file("rewrites")).expect("a folder");
+    let folder = dir.file("");
+    let rule = |replacement: &str| {
+        let rule = format!(
+            "Rewrite(pattern: [Map(\"square(max(up, 0.0))\", {{\"up\": \"up\"}}, \"key\")], \
+             replacement: [Map(\"{replacement}\", {{\"up\": \"up\"}}, \"key\")])"
+        );
+        std::fs::write(dir.file("rewrites/relu.ron"), rule).expect("written");
+    };
+    let run = |more: &[&str]| {
+        let small = ["bench", "--prefill", "3", "--decode", "1", "--rounds", "1", "--device", "llvmpipe"];
+        graphc(&[&small[..], &["--executor", "hal", "--sequences", "3", "--graphs", text(&folder)], more].concat())
+    };
+    let wrong = "the plans measured compute something else than those of `--fuse off`";
+    rule("square(max(up, 0.5))");
+    run(&[]).fails_with_result(1, "results   WRONG: up to ", &[wrong]);
+    rule("square(up - up) / square(up - up)");
+    let ran = run(&["--format", "json"]).fails_with_result(1, "\"fuse_off_difference\": null", &[wrong]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON object");
+    assert_eq!((&report["rows"], &report["are_right"]), (&25.into(), &false.into()), "{ran}");
+    let unfused = run(&["--fuse", "off"]).fine();
+    assert!(unfused.out.contains("results   not compared: nothing is fused\n"), "{unfused}");
+    let json = run(&["--fuse", "off", "--format", "json"]).fine().out;
+    assert!(!json.contains("fuse_off_difference"), "{json}");
+}
+
+#[test]
+fn what_a_benchmark_or_a_text_compiles_is_kept_where_it_is_asked_for() {
+    match devices("hal") {
+        Ok(names) if names.iter().any(|name| name.contains("llvmpipe")) => {}
+        Ok(_) => return skip("no llvmpipe"),
+        Err(reason) => return skip(&reason),
+    }
+    let dir = TempDir::new();
+    std::fs::write(dir.file("a.txt"), "To be").expect("written");
+    let (letters, kept) = (dir.file("a.txt"), dir.file("kept"));
+    let on = ["--executor", "hal", "--device", "llvmpipe", "--pipeline-cache"];
+    let bench = ["bench", "--prefill", "1", "--decode", "1", "--rounds", "1"];
+    for command in [&bench[..], &["perplexity", text(&letters)]] {
+        graphc(&[command, &on, &[text(&kept)]].concat()).fine();
+        let files = std::fs::read_dir(&kept).expect("a folder").count();
+        assert_eq!(files, 1, "{command:?}");
+        std::fs::remove_dir_all(&kept).expect("removed");
+        graphc(&[command, &on, &["none"]].concat()).fine();
+        assert!(!kept.exists(), "{command:?}");
     }
 }
 

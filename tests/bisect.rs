@@ -169,6 +169,36 @@ fn a_graph_that_was_changed_is_found_where_it_reads_something_else() {
 }
 
 #[test]
+fn fused_sides_are_compared_where_fusing_leaves_values_and_a_wrong_rule_is_found() {
+    if lacks_device() {
+        return;
+    }
+    let (weights, dir) = (synth(), TempDir::new());
+    let args = ["--weights", text(&weights), "--tokens", "9,8,7", "--tolerance", "1e-4,1e-3"];
+    let values = |report: &Value| report["values"].as_u64().expect("a number");
+    let all = report("hal,fuse=off", "hal", &args);
+    let left = report("hal,fuse=on", "hal,fuse=off", &args);
+    assert!(all["parting"].is_null() && left["parting"].is_null(), "{left:#}");
+    assert!(0 < values(&left) && values(&left) < values(&all) / 2, "{} of {}", values(&left), values(&all));
+    // Sums of fused kernels go another way.
+    let kinds = left["kinds"].as_array().expect("a list");
+    assert!(kinds.iter().any(|kind| kind["difference"].as_f64() > Some(0.0)), "{left:#}");
+    for (path, text) in [sources::graphs(None), sources::parts(None)].map(|texts| texts.expect("built in")).concat() {
+        let path = dir.file(&path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder is made");
+        std::fs::write(path, text).expect("a graph is written");
+    }
+    std::fs::create_dir_all(dir.file("rewrites")).expect("a folder is made");
+    let rule = "Rewrite(\n    pattern: [Map(\"square(max(up, 0.0))\", {\"up\": \"up\"}, \"key\")],\n    \
+                replacement: [Map(\"square(max(up, 0.25))\", {\"up\": \"up\"}, \"key\")],\n)\n";
+    std::fs::write(dir.file("rewrites/relu.ron"), rule).expect("a rule is written");
+    let wrong = format!("hal,fuse=on,graphs={}", text(&dir.file("")));
+    let found = report(&wrong, "hal,fuse=off", &args);
+    let parting = &found["parting"];
+    assert_eq!((&parting["value"], &parting["token"]), (&"layer0.ffn_key".into(), &0.into()), "{found:#}");
+}
+
+#[test]
 fn storage_formats_part_with_their_weights_and_are_within_a_tolerance() {
     if lacks_device() {
         return;
@@ -353,6 +383,8 @@ fn wrong_configurations_are_refused() {
         (&["hal", "hal,step-token=3"], "did you mean `step-tokens`?"),
         (&["hal", "hal,step-tokens=0"], "`step-tokens=0`: expected 1 to 4096"),
         (&["hal,device=", "hal"], "`device=` has no value"),
+        (&["hal,fuse=yes", "hal"], "`fuse=yes`: expected on or off"),
+        (&["hal", "plan=a,fuse=on"], "`fuse` is for graphs, which are compiled; `a` is run as it is"),
         (&["hal,wgpu", "hal"], "`executor` is said twice"),
         (&["hal", "plan=a,target=webgpu"], "`target` is for graphs, which are compiled; `a` is run as it is"),
         (&["hal", "wgpu"], "nothing to run: give a non-empty `--prompt`, `--prompt-file` or `--tokens`"),

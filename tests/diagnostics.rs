@@ -265,6 +265,100 @@ fn main(@builtin(workgroup_id) id: vec3<u32>) {
     ),
 ];
 
+/// A rule for the graph.
+const RULE: (&str, &str) = (
+    "graphs/rewrites/sum_scaled.ron",
+    r#"Rewrite(
+    doc: "a running sum and its scale, the other way round",
+    shapes: {"x": ["T", "C"], "w.scale": ["C"]},
+    when: "C % 2 == 0",
+    examples: [{"C": 4}],
+    pattern: [
+        Op("running_sum", {
+            "x": "x", "sum": "state.sum", "offsets": "in.offsets", "places": "in.places", "y": "sums",
+        }),
+        Map("sums * scale", {"sums": "sums", "scale": "w.scale"}, "scaled"),
+    ],
+    replacement: [
+        Op("running_sum", {
+            "x": "x", "sum": "state.sum", "offsets": "in.offsets", "places": "in.places", "y": "own",
+        }),
+        Map("scale * sums", {"scale": "w.scale", "sums": "own"}, "scaled"),
+    ],
+)
+"#,
+);
+
+/// Mistakes in a rule, for `graphc check`: a golden file's name, what to replace, and by what.
+const IN_RULES: [(&str, &str, &str); 20] = [
+    ("rule_ron_syntax", "when: \"C % 2 == 0\",", "when: \"C % 2 == 0\""),
+    ("rule_unknown_field", "examples:", "example:"),
+    ("rule_field_missing", RULE.1, "Rewrite(pattern: [])\n"),
+    ("rule_without_ops", RULE.1, "Rewrite(pattern: [], replacement: [])\n"),
+    ("rule_unknown_op", "    pattern: [\n        Op(\"running_sum\"", "    pattern: [\n        Op(\"runing_sum\""),
+    (
+        "rule_unknown_kernel",
+        "Map(\"scale * sums\", {\"scale\": \"w.scale\", \"sums\": \"own\"}, \"scaled\")",
+        "Op(\"scaled_sum\", {\"x\": \"own\", \"y\": \"scaled\"})",
+    ),
+    ("rule_unknown_port", "\"places\": \"in.places\", \"y\": \"sums\"", "\"place\": \"in.places\", \"y\": \"sums\""),
+    ("rule_port_missing", "\"places\": \"in.places\", \"y\": \"own\"", "\"y\": \"own\""),
+    ("rule_number_for_a_tensor", "\"places\": \"in.places\", \"y\": \"own\"", "\"places\": 0, \"y\": \"own\""),
+    ("rule_unknown_constant", "\"y\": \"own\"", "\"y\": \"own\", \"C\": 4, \"D\": Eval(\"C\")"),
+    (
+        "rule_value_not_bound",
+        "{\"scale\": \"w.scale\", \"sums\": \"own\"}",
+        "{\"scale\": \"w.scales\", \"sums\": \"own\"}",
+    ),
+    ("rule_value_left_out", "\"sums\": \"own\"}", "\"sums\": \"sums\"}"),
+    (
+        "rule_update_lost",
+        r#"Op("running_sum", {
+            "x": "x", "sum": "state.sum", "offsets": "in.offsets", "places": "in.places", "y": "own",
+        }),"#,
+        "Map(\"2.0 * x\", {\"x\": \"x\"}, \"own\"),",
+    ),
+    ("rule_gives_nothing", "\"own\"}, \"scaled\")", "\"own\"}, \"scald\")"),
+    ("rule_shape_of_nothing", "\"w.scale\": [\"C\"]}", "\"w.scales\": [\"C\"]}"),
+    ("rule_guard_of_unknown_names", "C % 2 == 0", "D % 2 == 0 && cooperative_matrices"),
+    ("rule_guard_no_expression", "C % 2 == 0", "C % 2 =="),
+    (
+        "rule_joins_in_its_pattern",
+        "\"scale\": \"w.scale\"}, \"scaled\"),\n    ],\n    replacement",
+        r#""scale": "w.scale"}, "scaled"),
+        Op("product", {"x": "scaled", "weight": Join(["w.a", "w.b"]), "y": "y", "gain": Any("gain")}),
+    ],
+    replacement"#,
+    ),
+    (
+        "rule_number_from_nowhere",
+        "\"own\"}, \"scaled\")",
+        r#""own"}, "scaled"),
+        Op("product", {"x": "scaled", "weight": "w.scale", "y": "y", "gain": Any("gain")})"#,
+    ),
+    ("rule_never_applied", "Map(\"sums * scale\"", "Map(\"sums + scale\""),
+];
+
+/// Mistakes in a rule that show where it is applied, for `graphc compile` of a step of two tokens.
+const IN_APPLIED_RULES: [(&str, &str, &str); 4] = [
+    (
+        "rule_shape_clash",
+        "Map(\"scale * sums\", {\"scale\": \"w.scale\", \"sums\": \"own\"}",
+        "Map(\"2.0 * scale\", {\"scale\": \"w.scale\"}",
+    ),
+    (
+        "rule_operands_clash",
+        "Map(\"scale * sums\", {\"scale\": \"w.scale\", \"sums\": \"own\"}",
+        "Map(\"scale * sums + state\", {\"scale\": \"w.scale\", \"sums\": \"own\", \"state\": \"in.offsets\"}",
+    ),
+    (
+        "rule_kernel_clash",
+        "Map(\"scale * sums\", {\"scale\": \"w.scale\", \"sums\": \"own\"}, \"scaled\")",
+        "Op(\"product\", {\"x\": \"own\", \"weight\": \"w.scale\", \"y\": \"scaled\", \"gain\": 1})",
+    ),
+    ("rule_guard_without_value", "C % 2 == 0", "C / (T - 2) > 1"),
+];
+
 /// Mistakes in a vocabulary, for `graphc run` of a model that has 6 tokens.
 const IN_VOCABULARIES: [(&str, &str); 16] = [
     ("vocabulary_without_id", "1 'a' 1\n\n'b' 1\n3\n"),
@@ -378,6 +472,23 @@ fn mistakes_in_kernels_read_as_kept() {
         change(&dir, file, from, to);
         keep(name, &dir, CHECK);
     }
+}
+
+#[test]
+fn mistakes_in_rules_read_as_kept() {
+    let dir = folder();
+    write(&dir.file(RULE.0), RULE.1);
+    let ran = run(&dir, &CHECK.split(' ').collect::<Vec<_>>()).fine();
+    assert_eq!((ran.err.as_str(), ran.out.as_str()), ("", "1 graphs, 3 kernels: 0 errors, 0 lints\n"));
+    let compile = format!("{COMPILE} --tokens 2");
+    run(&dir, &compile.split(' ').collect::<Vec<_>>()).fine();
+    let changed = |name: &str, from: &str, to: &str, command: &str| {
+        assert_eq!(RULE.1.matches(from).count(), 1, "`{from}` stands in the rule once");
+        write(&dir.file(RULE.0), &RULE.1.replace(from, to));
+        keep(name, &dir, command);
+    };
+    IN_RULES.iter().for_each(|(name, from, to)| changed(name, from, to, CHECK));
+    IN_APPLIED_RULES.iter().for_each(|(name, from, to)| changed(name, from, to, &compile));
 }
 
 #[test]

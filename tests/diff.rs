@@ -271,19 +271,23 @@ fn parse(name: &str, text: &str) -> budget::Budget {
 fn built_in_graphs_keep_to_their_budgets_and_none_is_so_wide_that_it_says_nothing() {
     let budgets = budgets();
     assert!(!budgets.is_empty());
+    let mut over = Vec::new();
     for (name, text) in budgets {
         let budget = parse(&name, &text);
         let graph = name.strip_suffix(".ron").expect("a budget is named as its graph");
         let (program, checkpoint) = (Program::built_in(graph).expect("a budget is named as its graph"), of(graph));
+        assert!(budget.steps.iter().any(|step| step.draws == program.graph.carry.is_some()), "{name}: kinds of steps");
         for step in &budget.steps {
             let (tokens, sequences) = (step.tokens.expect("of one size"), step.sequences.expect("of one size"));
             let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };
             let limits = Limits::vulkan();
-            let compiled = program.compiler(checkpoint.index(), &limits).compile(shape);
+            let compiler = Compiler { draws: step.draws, ..program.compiler(checkpoint.index(), &limits) };
+            let compiled = compiler.compile(shape);
             let plan = compiled.unwrap_or_else(|error| panic!("{name}: {error}")).plan;
             let (exceeded, _) = budget.check(&plan).expect("the budget is for this plan");
             let texts: Vec<String> = exceeded.iter().map(ToString::to_string).collect();
-            assert!(texts.is_empty(), "{name} T={tokens} S={sequences}: {}", texts.join("; "));
+            let kind = if step.draws { " drawing" } else { "" };
+            over.extend(texts.iter().map(|text| format!("{name} T={tokens} S={sequences}{kind}: {text}")));
             // One tighter than what the plan has is exceeded, whichever limit it is.
             let summary = serde_json::to_value(plan.summary()).expect("JSON");
             for (nth, (limit, _)) in step.limits.iter().enumerate() {
@@ -297,6 +301,7 @@ fn built_in_graphs_keep_to_their_budgets_and_none_is_so_wide_that_it_says_nothin
             }
         }
     }
+    assert!(over.is_empty(), "{}", over.join("\n"));
 }
 
 #[test]
@@ -328,6 +333,19 @@ fn a_budget_exceeded_is_a_line_for_each_limit_and_ends_with_1() {
         graphc(&["diff", "--budget", text(&sizes), "--format", "json"]).fails_with_result(1, "\"limit\": 5", &[]);
     let json: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
     assert_eq!(json[1]["exceeded"][0]["name"], "levels");
+    // Steps that draw are another kind, each held against its own.
+    let kinds = write("Budget(steps: [Step(tokens: 1, levels: 500), Step(tokens: 1, draws: true, levels: 5)])\n");
+    let over = graphc(&["diff", "rwkv7", "--budget", text(&kinds)]).fails_with_result(1, "", &[]);
+    assert!(over.out.contains("rwkv7 T=1 S=1: keeps to 1 limit\n"), "{over}");
+    assert!(over.out.contains("rwkv7 T=1 S=1 drawing: levels "), "{over}");
+    let over = graphc(&["diff", "--budget", text(&kinds), "--draws"]).fails_with_result(1, " drawing: levels ", &[]);
+    assert!(!over.out.contains("keeps to"), "{over}");
+    let drawing = dir.file("drawing.plan");
+    graphc(&["compile", "--draws", "-o", text(&drawing)]).fine();
+    graphc(&["diff", text(&drawing), "--budget", text(&kinds)]).fails_with_result(1, " drawing: levels ", &[]);
+    let wide = write("Budget(steps: [Step(levels: 1000)])\n");
+    let unsaid = "the budget says nothing of a step with T=1 S=1 that draws";
+    graphc(&["diff", text(&drawing), "--budget", text(&wide)]).fails(1, &[unsaid]);
 }
 
 #[test]

@@ -115,6 +115,28 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     assert_eq!(all.len(), sources::rewrites(None).expect("built in").len());
 }
 
+#[test]
+fn a_plan_beside_another_is_the_one_that_is_made_alone() {
+    let checkpoint = random_model(Version::V7, &shape(3, [2, 64], 128, [8; 4]), &Format::converted(DType::F16));
+    let program = Program::built_in("rwkv7", &[]).fused();
+    let limits = Limits::vulkan();
+    for (draws, sequences) in [(false, 1), (true, 1), (false, 3)] {
+        let compiler = Compiler { draws, ..program.compiler(checkpoint.index(), &limits, &[]) };
+        let of = |tokens, sequences| StepShape { tokens, sequences, rows: sequences, capacity: 3 };
+        let first = compiler.compile(of(1, 1)).unwrap_or_else(|error| panic!("{error}"));
+        for shape in [of(sequences, sequences), of(16, sequences)] {
+            let alone = compiler.compile(shape).unwrap_or_else(|error| panic!("{error}"));
+            let beside = compiler.compile_beside(shape, &first.agreed).unwrap_or_else(|error| panic!("{error}"));
+            assert!(*alone.plan == *beside.plan, "{shape:?}");
+        }
+        // What steps of the other kind agree on does not count where they have more states.
+        let other = Compiler { draws: !draws, ..compiler };
+        let alone = other.compile(of(1, 1)).unwrap_or_else(|error| panic!("{error}"));
+        let beside = other.compile_beside(of(1, 1), &first.agreed).unwrap_or_else(|error| panic!("{error}"));
+        assert!(*alone.plan == *beside.plan);
+    }
+}
+
 /// Logits and states, as `agree` and `family` hold them without fusing.
 const LIMIT: f64 = 1e-4;
 
@@ -172,6 +194,27 @@ fn stored_models_on_the_cpu() {
         ("rwkv7", "7v0"),
     ] {
         check_stored(graph, model, Kind::Reference, "");
+    }
+}
+
+#[test]
+fn models_of_every_version_fused_and_unfused() {
+    let executor = AnyExecutor::find(Kind::Reference, "").expect("the CPU is always there");
+    let limits = executor.device().limits.clone();
+    let tokens: Vec<u32> = (0..10).map(|at| (at * at * 37 + 5) % 1000).collect();
+    let formats = [Format::converted(DType::F16), Format::raw(DType::Bf16)];
+    for ((name, version), format) in
+        Version::ALL.into_iter().flat_map(|version| formats.map(|format| (version, format)))
+    {
+        let checkpoint = random_model(version, &shape(3, [3, 32], 136, [8, 8, 16, 24]), &format);
+        let programs = [Program::built_in(name, &[]), Program::built_in(name, &[]).fused()];
+        let [one, other] = programs.each_ref().map(|program| {
+            let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+            run(&mut decoder(&executor, compiler, &checkpoint, &[1, 4]), &tokens, &[1, 1, 1, 4])
+        });
+        let distance = one.distance(&other);
+        println!("{name}, {}: {distance:.1e} apart", format.dtype);
+        assert!(distance <= TOLERANCE, "{name}, {}: {distance:.1e} apart", format.dtype);
     }
 }
 

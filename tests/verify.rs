@@ -14,7 +14,7 @@ use graphc::exec::replay::TransitionAt;
 use graphc::inspect::verify::layer::{self, Findings};
 use graphc::inspect::verify::masks::{Event, Model};
 use graphc::inspect::verify::mutate::{Kind, sorts, transitions};
-use graphc::inspect::verify::{Trial, sightings, try_mutants};
+use graphc::inspect::verify::{TOLERANCE, Trial, sightings, try_mutants};
 use graphc::plan::Plan;
 use graphc::plan::command::{Level, Transition};
 use graphc::plan::file;
@@ -22,6 +22,9 @@ use graphc::plan::reasons::Hazard;
 use graphc::plan::usage::Usage;
 use program::{graphc, graphc_with};
 use support::{TempDir, skip};
+
+/// No driver at all.
+const NO_DEVICE: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
 
 /// Mesa's driver, by itself.
 const DRIVER: &str = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json";
@@ -52,14 +55,68 @@ fn is_sound(report: &serde_json::Value) {
     assert_eq!(report["failures"], serde_json::json!([]));
 }
 
+/// What must hold of what is said of fusion, if anything is fused: what results differ by, and where, on the CPU.
+fn is_within(fused: &serde_json::Value, rules: &serde_json::Value) {
+    let difference = |found: &serde_json::Value| found["difference"].as_f64().expect("a number");
+    assert_eq!(fused["executor"], "reference", "{fused}");
+    assert!(0.0 < difference(fused) && difference(fused) <= f64::from(TOLERANCE), "{fused}");
+    assert!(count(fused, "steps") > 0 && fused["at"].as_str().is_some_and(|at| at.contains("element")), "{fused}");
+    assert_eq!(rules["tolerance"].as_f64().map(|tolerance| tolerance as f32), Some(TOLERANCE), "{rules}");
+    assert_eq!(rules["failures"], serde_json::json!([]));
+    let mut names = Vec::new();
+    for rule in rules["rules"].as_array().expect("a list") {
+        assert!(count(rule, "shapes") >= 3 && count(rule, "runs") >= count(rule, "shapes"), "{rule}");
+        assert!(difference(rule) <= f64::from(TOLERANCE), "{rule}");
+        assert_eq!(rule["at"] == "nowhere", difference(rule) == 0.0, "{rule}");
+        assert!(rule["executors"].as_array().expect("a list").contains(&"reference".into()), "{rule}");
+        names.push(rule["rule"].as_str().expect("a name").to_owned());
+    }
+    names.sort();
+    let files = graphc::sources::rewrites(None).expect("built in");
+    let files = files.iter().filter_map(|(path, _)| path.strip_prefix("rewrites/")?.strip_suffix(".ron"));
+    assert_eq!(names, files.collect::<Vec<_>>());
+}
+
 #[test]
 fn nothing_survives_without_a_device() {
-    let report = report(&[], &[("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")]);
+    let report = report(&[], &NO_DEVICE);
     is_sound(&report);
+    is_within(&report["fused"], &report["rules"]);
     for field in ["hazards", "killed_by_validation", "validation_layer"] {
         assert!(report[field].is_null(), "{field}: {report}");
     }
     assert!(!report["notes"].as_array().expect("a list").is_empty(), "{report}");
+}
+
+#[test]
+fn fusion_is_a_line_and_each_rule_is_one_and_both_are_left_out_where_nothing_is_fused() {
+    let dir = TempDir::new();
+    let built_in = [graphc::sources::graphs(None), graphc::sources::parts(None)].map(|texts| texts.expect("built in"));
+    for (path, text) in built_in.concat() {
+        let path = dir.file(&path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder is made");
+        std::fs::write(path, text).expect("a graph is written");
+    }
+    std::fs::create_dir_all(dir.file("rewrites")).expect("a folder is made");
+    let folder = dir.file("");
+    let verify = |offset: &str, more: &[&str]| {
+        let rule = format!(
+            "Rewrite(shapes: {{\"up\": [\"T\", \"C\"]}}, examples: [{{\"C\": 4}}, {{\"C\": 9}}], \
+             pattern: [Map(\"square(max(up, 0.0))\", {{\"up\": \"up\"}}, \"key\")], \
+             replacement: [Map(\"square(max(up, {offset}))\", {{\"up\": \"up\"}}, \"key\")])"
+        );
+        std::fs::write(dir.file("rewrites/relu.ron"), rule).expect("a rule is written");
+        graphc_with(&[&["verify", "--graphs", program::text(&folder)], more].concat(), &NO_DEVICE)
+    };
+    let line = |text: &str, begin: &str| text.lines().filter(|line| line.starts_with(begin)).count();
+    let fine = verify("0.0", &[]).fine().out;
+    assert_eq!((line(&fine, "fused      within "), line(&fine, "rule       relu: ")), (1, 1), "{fine}");
+    assert!(fine.contains("runs on reference, reference without subgroups, at most 0.0e0 apart\n"), "{fine}");
+    let failures = ["fused and unfused plans differ on reference by", "rule `relu`, C=4, f16", "results differ by"];
+    verify("0.5", &[]).fails_with_result(1, "fused      within ", &failures);
+    let off = verify("0.5", &["--fuse", "off", "--format", "json"]).fine().out;
+    let off: serde_json::Value = serde_json::from_str(&off).expect("one JSON object");
+    assert!(off["fused"].is_null() && off["rules"].is_null(), "{off}");
 }
 
 #[test]
@@ -85,7 +142,7 @@ fn a_plan_file_is_verified_and_a_broken_one_is_refused() {
     let (sound, broken) = (dir.file("sound.plan"), dir.file("broken.plan"));
     graphc(&["compile", "-o", program::text(&sound)]).fine();
     let text = std::fs::read_to_string(&sound).expect("written");
-    let none = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
+    let none = NO_DEVICE;
     is_sound(&report(&[program::text(&sound)], &none));
     // The first transition of the plan takes the inputs from the host.
     std::fs::write(&broken, text.replacen(r#"from: "MAP_WRITE""#, r#"from: "COPY_SRC""#, 1)).expect("written");

@@ -17,6 +17,7 @@ override MU3: u32;
 override MU4: u32;
 override MU5: u32;
 override MU6: u32;
+override FROM_LAST: u32;
 override eps: f32;
 const SUMS: u32 = ROWS + 2u;
 
@@ -33,6 +34,11 @@ fn mixing(row: u32) -> u32 {
     if row < END4 { return MU4; }
     if row < END5 { return MU5; }
     return MU6;
+}
+
+fn mixed(x: vec4<f32>, before: vec4<f32>, m: vec4<f32>) -> vec4<f32> {
+    if FROM_LAST == 1u { return before + (x - before) * m; }
+    return x + (before - x) * m;
 }
 
 fn mixed_linears(group: u32) {
@@ -53,8 +59,7 @@ fn mixed_linears(group: u32) {
         store_ln4(eight(${n}u) * 2u + 1u, x[${n}][1]);
     }
     let x${n} = x[${n}];
-    let mixed${n} = x${n}[0] + (before${n}[0] - x${n}[0]) * m${n}[0];
-    x[${n}] = mat2x4<f32>(mixed${n}, x${n}[1] + (before${n}[1] - x${n}[1]) * m${n}[1]);
+    x[${n}] = mat2x4<f32>(mixed(x${n}[0], before${n}[0], m${n}[0]), mixed(x${n}[1], before${n}[1], m${n}[1]));
 #end
     rows_of(rows, x);
     workgroupBarrier();

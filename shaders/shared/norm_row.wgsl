@@ -2,21 +2,11 @@
 // imports this declares C, eps, THREADS, CHUNKS, how many eights a thread has, and totals, of which the first two sums
 // are used; row4(i), the row in fours; and load_ln_weight4, load_ln_bias4.
 // Source: Ba et al., "Layer Normalization", 2016, eq. 4.
-const C8: u32 = max(C / 8u, 1u);
-alias Row = array<mat2x4<f32>, CHUNKS>;
+#import "shared/eights.wgsl"
 
 fn sum8(v: mat2x4<f32>) -> f32 {
     let four = v[0] + v[1];
     return (four.x + four.y) + (four.z + four.w);
-}
-
-// Whether this thread has an eight of this number, and which one; one that there is if not.
-fn has_eight(n: u32) -> bool {
-    return thread + n * THREADS < C8;
-}
-
-fn eight(n: u32) -> u32 {
-    return min(thread + n * THREADS, C8 - 1u);
 }
 
 fn norm_row() -> Row {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::cache::CacheArgs;
 use crate::cli::compile::json;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
@@ -13,6 +14,7 @@ use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
 use crate::exec::reference::ReferenceOptions;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
+use crate::inspect::bench::results::Results;
 use crate::inspect::bench::{BenchOptions, Report, bench};
 use crate::inspect::profile::{self, ProfileOptions, Profiled, profile};
 
@@ -32,6 +34,8 @@ pub(super) struct BenchArgs {
     /// Use the first device with this in its name
     #[arg(long, value_name = "SUBSTRING")]
     device: Option<String>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Tokens of the prompt
     #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
     prefill: u32,
@@ -75,11 +79,15 @@ pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
     let hal = HalOptions { track: false, validation_layers: false, dropped: None };
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
     let reference = ReferenceOptions { track: false, ..ReferenceOptions::new() };
-    match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &reference)? {
-        Chosen::Hal(executor) => run_on(&executor, "hal", &input, &args),
-        Chosen::Wgpu(executor) => run_on(&executor, "wgpu", &input, &args),
-        Chosen::Reference(executor) => run_on(&executor, "reference", &input, &args),
-    }
+    let mut chosen = executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &reference)?;
+    let kept = args.cache.give(&mut chosen);
+    match &chosen {
+        Chosen::Hal(executor) => run_on(executor, "hal", &input, &args),
+        Chosen::Wgpu(executor) => run_on(executor, "wgpu", &input, &args),
+        Chosen::Reference(executor) => run_on(executor, "reference", &input, &args),
+    }?;
+    kept.keep(&chosen);
+    Ok(())
 }
 
 fn run_on<E: Executor>(executor: &E, name: &str, input: &Input, args: &BenchArgs) -> Result<(), Failure> {
@@ -102,7 +110,14 @@ fn run_on<E: Executor>(executor: &E, name: &str, input: &Input, args: &BenchArgs
     print_result(&match args.format {
         Format::Text => table(&report),
         Format::Json => json(&report),
-    })
+    })?;
+    match report.results.is_none_or(|results| results.are_right) {
+        true => Ok(()),
+        false => {
+            let message = "error: the plans measured compute something else than those of `--fuse off`\n";
+            Err(Failure::Diagnostics(message.to_owned()))
+        }
+    }
 }
 
 /// Writes the files that were asked for, and prints the profile.
@@ -151,7 +166,24 @@ fn table(report: &Report) -> String {
             format!("{:.1} GB/s, {mib:.1} MiB of weights a step", report.bandwidth_gb_per_s)
         }),
         ("share", format!("{:.3} of the bandwidth, queued", report.bandwidth_share)),
+        ("results", report.results.as_ref().map_or_else(|| "not compared: nothing is fused".to_owned(), compared)),
         ("rounds", format!("{} of {} decoded tokens each, medians", report.rounds, report.decode_tokens)),
     ];
     rows.iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect()
+}
+
+/// How far results are from those of the graph as it is written.
+fn compared(results: &Results) -> String {
+    let Results { rows, greedy_tokens_equal, .. } = results;
+    let how_far = match (results.fuse_off_difference, results.largest_logit) {
+        (Some(difference), Some(largest)) => {
+            let relation = if results.are_right { "within" } else { "WRONG: up to" };
+            let side = if results.are_right { "of" } else { "from" };
+            format!("{relation} {difference:.1e} {side} --fuse off (largest logit {largest:.1})")
+        }
+        _ => "not those of --fuse off: logits that are no numbers".to_owned(),
+    };
+    let drawn = results.drawn_tokens.zip(results.drawn_tokens_equal);
+    let drawn = drawn.map_or_else(String::new, |(all, equal)| format!(", drawn ones in {equal} of {all}"));
+    format!("{how_far}, greedy tokens equal in {greedy_tokens_equal} of {rows}{drawn}")
 }

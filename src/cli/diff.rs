@@ -29,7 +29,7 @@ pub(super) struct DiffArgs {
     #[arg(index = 2, value_name = "B", conflicts_with = "budget")]
     other: Option<String>,
     /// Say which limits of this file A exceeds, instead of comparing it with another; a graph is compiled for each step
-    /// that the file names, unless `--tokens` or `--sequences` say for which
+    /// that the file names, unless `--tokens`, `--sequences` or `--draws` say for which
     #[arg(long, value_name = "FILE")]
     budget: Option<PathBuf>,
     #[command(flatten)]
@@ -65,10 +65,11 @@ impl DiffArgs {
     }
 
     /// Compiles a graph for the step that the flags ask for, or for `tokens` and `sequences` where they do not say.
-    fn compile(&self, input: &Input, (tokens, sequences): Step) -> Result<CheckedPlan, Failure> {
+    fn compile(&self, input: &Input, (tokens, sequences, draws): Step) -> Result<CheckedPlan, Failure> {
         let plan = PlanArgs {
             tokens: self.plan.tokens.or(tokens),
             sequences: self.plan.sequences.or(sequences),
+            draws: self.plan.draws || draws,
             ..self.plan.clone()
         };
         let limits = limits(plan.target.as_deref().unwrap_or("vulkan"))?;
@@ -87,8 +88,8 @@ impl DiffArgs {
     }
 }
 
-/// Tokens and sequences of a step, where something says so.
-type Step = (Option<u32>, Option<u32>);
+/// Tokens and sequences of a step, where something says so, and whether it draws.
+type Step = (Option<u32>, Option<u32>, bool);
 
 fn compare(args: &DiffArgs, other: &str) -> Result<(), Failure> {
     let sides = [args.side(args.model.graph.as_deref())?, args.side(Some(other))?];
@@ -97,7 +98,7 @@ fn compare(args: &DiffArgs, other: &str) -> Result<(), Failure> {
     }
     let [a, b] = sides.map(|side| match side {
         Side::Plan(plan) => Ok(*plan),
-        Side::Graph(input) => args.compile(&input, (None, None)),
+        Side::Graph(input) => args.compile(&input, (None, None, false)),
     });
     let (a, b) = (a?, b?);
     let found = diff::diff(&a, &b);
@@ -117,6 +118,7 @@ fn compare(args: &DiffArgs, other: &str) -> Result<(), Failure> {
 struct Verdict {
     plan: String,
     shape: StepShape,
+    draws: bool,
     exceeded: Vec<budget::Exceeded>,
     limits: usize,
 }
@@ -130,7 +132,8 @@ fn keep_to(args: &DiffArgs, path: &Path) -> Result<(), Failure> {
     for plan in compiled(args, &budget)? {
         let wrong = |reason| Failure::Diagnostics(rendered(&[Diagnostic::placeless(reason)], &map));
         let (exceeded, limits) = budget.check(&plan).map_err(wrong)?;
-        verdicts.push(Verdict { plan: plan.graph.clone(), shape: plan.shape, exceeded, limits });
+        let draws = budget::draws(&plan);
+        verdicts.push(Verdict { plan: plan.graph.clone(), shape: plan.shape, draws, exceeded, limits });
     }
     print_result(&match args.format {
         Format::Text => verdicts.iter().map(|verdict| verdict.text(&map)).collect(),
@@ -153,10 +156,10 @@ fn compiled(args: &DiffArgs, budget: &Budget) -> Result<Vec<CheckedPlan>, Failur
         Side::Graph(input) => input,
     };
     let mut steps: Vec<Step> = Vec::new();
-    if args.plan.tokens.is_some() || args.plan.sequences.is_some() {
-        steps.push((None, None));
+    if args.plan.tokens.is_some() || args.plan.sequences.is_some() || args.plan.draws {
+        steps.push((None, None, false));
     } else {
-        for step in budget.steps.iter().map(|step| (step.tokens, step.sequences)) {
+        for step in budget.steps.iter().map(|step| (step.tokens, step.sequences, step.draws)) {
             if !steps.contains(&step) {
                 steps.push(step);
             }
@@ -168,7 +171,8 @@ fn compiled(args: &DiffArgs, budget: &Budget) -> Result<Vec<CheckedPlan>, Failur
 impl Verdict {
     fn text(&self, map: &SourceMap) -> String {
         let StepShape { tokens, sequences, .. } = self.shape;
-        let name = format!("{} T={tokens} S={sequences}", self.plan);
+        let kind = if self.draws { " drawing" } else { "" };
+        let name = format!("{} T={tokens} S={sequences}{kind}", self.plan);
         if self.exceeded.is_empty() {
             let plural = if self.limits == 1 { "" } else { "s" };
             return format!("{name}: keeps to {} limit{plural}\n", self.limits);
@@ -185,7 +189,7 @@ impl Verdict {
         });
         let exceeded: Vec<_> = exceeded.collect();
         serde_json::json!({
-            "graph": self.plan, "shape": self.shape, "limits": self.limits, "exceeded": exceeded,
+            "graph": self.plan, "shape": self.shape, "draws": self.draws, "limits": self.limits, "exceeded": exceeded,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::cache::CacheArgs;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::plans::{self, Source};
 use crate::cli::run::{DEMO_TEXT_BOUNDARY, Kept, open};
@@ -32,6 +33,8 @@ pub(super) struct PerplexityArgs {
     /// Use the first device with this in its name
     #[arg(long, value_name = "SUBSTRING")]
     device: Option<String>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Feed this token before the text, so that the text's first counts too [default: 0 for the built-in model, and
     /// where the vocabulary has no bytes for 0, as that of World models; none otherwise]
     #[arg(long, value_name = "ID")]
@@ -90,12 +93,15 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
     }
     let hal = HalOptions { track: cfg!(debug_assertions), validation_layers: false, dropped: None };
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: cfg!(debug_assertions), validation_layers: false };
-    let surprise = match executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &ReferenceOptions::new())?
-    {
-        Chosen::Hal(executor) => surprise(&executor, args, &input, &tokens)?,
-        Chosen::Wgpu(executor) => surprise(&executor, args, &input, &tokens)?,
-        Chosen::Reference(executor) => surprise(&executor, args, &input, &tokens)?,
+    let reference = ReferenceOptions::new();
+    let mut chosen = executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &reference)?;
+    let kept = args.cache.give(&mut chosen);
+    let surprise = match &chosen {
+        Chosen::Hal(executor) => surprise(executor, args, &input, &tokens)?,
+        Chosen::Wgpu(executor) => surprise(executor, args, &input, &tokens)?,
+        Chosen::Reference(executor) => surprise(executor, args, &input, &tokens)?,
     };
+    kept.keep(&chosen);
     let bytes = (text.len() - skipped) as u64;
     let (bits_per_byte, perplexity) = (surprise.bits_per_byte(bytes), surprise.perplexity());
     let Surprise { tokens, nats } = surprise;

@@ -140,7 +140,10 @@ impl Parts<'_> {
         }
         let borrowed: Vec<(&str, &[u64])> = shapes.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
         let all: Vec<&[u64]> = borrowed.iter().map(|(_, shape)| *shape).collect();
-        let shape = map::broadcast(&all).map_err(|(one, other)| clash(step, shapes[one].0, all[one], all[other]))?;
+        let shape = map::broadcast(&all).map_err(|(one, other)| {
+            let [(one, a), (other, b)] = [&shapes[one], &shapes[other]];
+            Diagnostic::error(step.span, format!("shapes clash: `{one}` is {a:?}, `{other}` is {b:?}"))
+        })?;
         let kernel = map::build(self.lib, expr, self.sources.source(expr.span.source), &borrowed, &shape)?;
         let template = self.template(&kernel.template);
         let id = OpId::new(self.ops.len() as u32);

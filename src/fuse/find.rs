@@ -11,6 +11,7 @@ use crate::base::expr::EvalError;
 use crate::base::raw::Spanned;
 use crate::base::span::SourceMap;
 use crate::fuse::rule::{Action, ConstTerm, Kind, Rule, Step, Term, canonical};
+use crate::kernel::{ConstValue, KernelLib};
 use crate::model::weights::with_rank;
 use crate::model::{Model, Op, OpId, Origin, Request, ValueId};
 
@@ -30,6 +31,7 @@ pub(super) struct Place {
 /// What is asked of a model again and again.
 pub(super) struct Finder<'a> {
     model: &'a Model,
+    lib: &'a KernelLib,
     request: &'a Request<'a>,
     /// By value: the ops that read it, in order.
     readers: Vec<Vec<OpId>>,
@@ -41,7 +43,7 @@ pub(super) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(model: &'a Model, sources: &SourceMap, request: &'a Request<'a>) -> Self {
+    pub(super) fn new(model: &'a Model, (lib, sources): (&'a KernelLib, &SourceMap), request: &'a Request<'a>) -> Self {
         let mut readers = vec![Vec::new(); model.values.len()];
         for (id, op) in model.ops.iter() {
             for value in op.args.iter().filter_map(|arg| arg.input) {
@@ -59,7 +61,7 @@ impl<'a> Finder<'a> {
         };
         let maps = model.ops.values().map(map).collect();
         let alone = model.weights.iter().filter(|weight| weight.bound_alone).map(|weight| weight.tensor.as_str());
-        Self { model, request, readers, is_output, maps, alone: alone.collect() }
+        Self { model, lib, request, readers, is_output, maps, alone: alone.collect() }
     }
 
     /// Every place of a rule, found from the step that the fewest ops are like.
@@ -90,6 +92,12 @@ impl<'a> Finder<'a> {
             }
         }
         Ok(places)
+    }
+
+    /// The number that a constant has where an op does not give it.
+    fn default(&self, op: &Op, constant: &str) -> Option<f64> {
+        let found = self.lib.get(&op.kernel)?.consts.iter().find(|found| found.name.text == constant)?;
+        if let ConstValue::Number(number) = found.value { Some(number) } else { None }
     }
 
     /// Whether an op does what a step does, whatever it is bound to.
@@ -179,21 +187,22 @@ impl<'f> Search<'_, 'f> {
             return false;
         }
         let order = self.finder.maps[id.index()].as_ref().map(|(_, order)| order);
-        for (name, number) in &op.given {
-            let Some((_, term)) = step.consts.iter().find(|(other, _)| other.text == *name) else { return false };
-            match term {
-                ConstTerm::Number(expected) if expected == number => {}
-                ConstTerm::Number(_) => return false,
-                ConstTerm::Eval(expr) => self.given.push((expr, *number)),
-                ConstTerm::Any(name) => {
-                    if *self.consts.entry(name.text.clone()).or_insert(*number) != *number {
+        if op.given.keys().any(|name| !step.consts.iter().any(|(other, _)| other.text == *name)) {
+            return false;
+        }
+        for (name, term) in &step.consts {
+            let given = op.given.get(&name.text).copied();
+            match (term, given) {
+                (ConstTerm::Number(expected), Some(number)) if *expected == number => {}
+                (ConstTerm::Eval(expr), Some(number)) => self.given.push((expr, number)),
+                (ConstTerm::Any(open), _) => {
+                    let Some(number) = given.or_else(|| self.finder.default(op, &name.text)) else { return false };
+                    if *self.consts.entry(open.text.clone()).or_insert(number) != number {
                         return false;
                     }
                 }
+                _ => return false,
             }
-        }
-        if step.consts.iter().any(|(name, _)| !op.given.contains_key(&name.text)) {
-            return false;
         }
         step.args.iter().enumerate().all(|(at, arg)| {
             let found = match order {

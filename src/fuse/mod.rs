@@ -46,7 +46,7 @@ pub fn fuse(
     for rule in rules.iter() {
         let admitted = rule.batch_invariant || !request.batch_invariant;
         let places = match admitted {
-            true => Finder::new(&model, sources, request).places(rule).map_err(|wrong| vec![wrong])?,
+            true => Finder::new(&model, (lib, sources), request).places(rule).map_err(|wrong| vec![wrong])?,
             false => Vec::new(),
         };
         let rewritten =

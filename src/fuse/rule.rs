@@ -263,6 +263,7 @@ fn rule<'a>(
     // The replacement begins with what the pattern found.
     sides.names = first.into_keys().filter_map(|name| Some((name.clone(), sides.free(&name)?))).collect();
     sides.last = Some(last);
+    let known = sides.variables.len();
     let replacement = sides.steps(reader, &syntax.replacement);
     let defined = |steps: &[Step]| -> Vec<usize> {
         let outputs = steps.iter().flat_map(|step| &step.args).filter_map(|arg| arg.output.as_ref());
@@ -270,17 +271,21 @@ fn rule<'a>(
     };
     let (before, after) = (defined(&pattern), defined(&replacement));
     let outputs: Vec<usize> = after.iter().copied().filter(|variable| before.contains(variable)).collect();
-    for variable in before.iter().filter(|variable| !outputs.contains(variable)) {
-        let Variable { name, kind, .. } = &sides.variables[*variable];
-        let is_last = sides.last.as_ref().is_some_and(|last| last.get(&name.text) == Some(variable));
-        if *kind == Kind::State && is_last {
-            let message = format!("the replacement does not update `{}`", name.text);
-            reader.diagnostics.push(Diagnostic::error(name.span, message).label("updated here"));
-        }
+    // What an op is to define that could not be read is not missed.
+    let are_whole = (pattern.len(), replacement.len()) == (syntax.pattern.len(), syntax.replacement.len());
+    if are_whole {
+        let unbound = sides.unbound(known);
+        reader.diagnostics.extend(unbound);
+        reader.diagnostics.extend(unfound(&pattern, &replacement));
+        let lost = sides.lost(&pattern, &before, &outputs);
+        reader.diagnostics.extend(lost);
     }
-    if pattern.is_empty() || outputs.is_empty() {
+    if syntax.pattern.is_empty() || syntax.replacement.is_empty() {
         let span = Span::new(source, 0..1);
         reader.diagnostics.push(Diagnostic::error(span, "expected ops, and replacements for what they define"));
+        return None;
+    }
+    if pattern.is_empty() {
         return None;
     }
     let shapes = sides.shapes(reader, &syntax.shapes);
@@ -306,6 +311,28 @@ fn rule<'a>(
     Some(rule)
 }
 
+/// A diagnostic for each join of a pattern, which could stand for nothing, and for each number that the replacement
+/// takes from a constant that the pattern does not have.
+fn unfound(pattern: &[Step], replacement: &[Step]) -> Vec<Diagnostic> {
+    let is_join = |term: &Option<Term>| matches!(term, Some(Term::Join(_)));
+    let joins = pattern.iter().filter_map(|step| {
+        let arg = step.args.iter().find(|arg| is_join(&arg.input) || is_join(&arg.output))?;
+        let message = format!("port `{}` of a pattern is given several tensors", arg.port);
+        Some(Diagnostic::error(step.span, message).note("graphs join nothing: `Join` is for replacements"))
+    });
+    let anys = |steps: &[Step]| -> Vec<Name> {
+        let consts = steps.iter().flat_map(|step| &step.consts);
+        consts.filter_map(|(_, term)| if let ConstTerm::Any(name) = term { Some(name.clone()) } else { None }).collect()
+    };
+    let found = anys(pattern);
+    let numbers = anys(replacement).into_iter().filter(|name| !found.contains(name)).map(|name| {
+        let known = found.iter().map(|name| name.text.as_str());
+        let message = format!("the pattern has no constant `Any(\"{}\")`", name.text);
+        Diagnostic::error(name.span, message).suggest(&name.text, known)
+    });
+    joins.chain(numbers).collect()
+}
+
 /// A diagnostic for each name in a rule's expressions that means nothing.
 fn unknown_dims(rule: &Rule) -> Vec<Diagnostic> {
     let shapes = rule.shapes.iter().flat_map(|(_, shape)| shape);
@@ -316,14 +343,24 @@ fn unknown_dims(rule: &Rule) -> Vec<Diagnostic> {
     let known = |name: &str| dims.contains(&name);
     let facts = |name: &str| known(name) || GUARD_FACTS.contains(&name);
     let exprs = shapes.chain(evals).filter_map(|spanned| Some((spanned, unknown_name(&spanned.expr, &known)?)));
-    let guard = rule.when.iter().filter_map(|spanned| Some((spanned, unknown_name(&spanned.expr, &facts)?)));
-    exprs
-        .chain(guard)
-        .map(|(spanned, name)| {
-            let message = format!("unknown dim `{name}`");
-            Diagnostic::error(spanned.span, message).note("a rule's dims are the names in its `shapes`, and T, S, R")
-        })
-        .collect()
+    let unknown = |(spanned, name): (&Spanned, &str)| {
+        let message = format!("unknown dim `{name}` in `{}`", spanned.expr);
+        Diagnostic::error(spanned.span, message).suggest(name, dims.iter().copied())
+    };
+    let mut wrong: Vec<Diagnostic> = exprs
+        .map(unknown)
+        .map(|diagnostic| diagnostic.note("a rule's dims are the names in its `shapes`, and T, S, R"))
+        .collect();
+    if let Some(when) = &rule.when {
+        for name in when.expr.names().into_iter().filter(|name| !facts(name)) {
+            let message = format!("unknown name `{name}` in a rule's guard");
+            let known = dims.iter().copied().chain(GUARD_FACTS);
+            let note =
+                format!("dims are the names in `shapes`, and T, S, R; of the device: {}", GUARD_FACTS.join(", "));
+            wrong.push(Diagnostic::error(when.span, message).suggest(name, known).note(note));
+        }
+    }
+    wrong
 }
 
 /// Both sides while they are read.
@@ -380,20 +417,32 @@ impl Sides<'_> {
         };
         let mut consts = Vec::new();
         let mut terms: BTreeMap<&str, Vec<Name>> = BTreeMap::new();
+        let mut is_right = true;
         for (entry, raw) in &entries {
             let port = kernel.ports.iter().find(|port| port.name == *entry);
             let is_const = kernel.consts.iter().any(|constant| constant.name == *entry);
             match (port, is_const, term(reader, raw)?) {
                 (Some(port), _, Ok(names)) => drop(terms.insert(&port.name.text, names)),
                 (None, true, Err(constant)) => consts.push((entry.clone(), constant)),
-                _ => {
-                    let message = format!("`{}` has no such port or constant `{}`", name.text, entry.text);
+                (None, false, _) => {
+                    let message = format!("`{}` has no port or constant `{}`", name.text, entry.text);
                     let known = kernel.ports.iter().map(|port| port.name.text.as_str());
                     let known = known.chain(kernel.consts.iter().map(|constant| constant.name.text.as_str()));
+                    let listed = known.clone().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                     let diagnostic = Diagnostic::error(entry.span, message).suggest(&entry.text, known);
-                    reader.diagnostics.push(diagnostic.note("tensors go to ports, numbers to constants"));
+                    reader.diagnostics.push(diagnostic.note(format!("it has {listed}")));
+                }
+                (port, ..) => {
+                    let words = ["a tensor's name", "a number"];
+                    let [expected, found] = if port.is_some() { words } else { [words[1], "a name"] };
+                    let message = format!("`{}` of `{}` takes {expected}, found {found}", entry.text, name.text);
+                    reader.diagnostics.push(Diagnostic::error(reader.span(raw), message));
+                    is_right = false;
                 }
             }
+        }
+        if !is_right {
+            return None;
         }
         let args = self.args(reader, kernel, name, &terms)?;
         Some(Step { action: Action::Kernel(name.text.clone()), args, consts, expr: None, span: name.span })
@@ -455,6 +504,49 @@ impl Sides<'_> {
             kinds.into_iter().find(|(start, _)| name.text.starts_with(start)).map_or(Kind::Value, |(_, kind)| kind);
         self.variables.push(Variable { name: name.clone(), kind, is_free });
         self.variables.len() - 1
+    }
+
+    /// A diagnostic for each name that the replacement uses and that stands for nothing there; `known` is how many
+    /// variables the pattern has.
+    fn unbound(&self, known: usize) -> Vec<Diagnostic> {
+        let (pattern, replacement) = self.variables.split_at(known);
+        let unbound = replacement.iter().filter(|variable| variable.is_free);
+        unbound
+            .map(|Variable { name, .. }| {
+                let message = format!("`{}` stands for nothing in the replacement", name.text);
+                let diagnostic = Diagnostic::error(name.span, message);
+                match pattern.iter().find(|variable| variable.name == *name) {
+                    Some(defined) => diagnostic
+                        .also(defined.name.span, "defined by the pattern")
+                        .note("what the pattern defines is gone, unless the replacement defines it before it is used"),
+                    None => {
+                        let free = pattern.iter().filter(|variable| variable.is_free);
+                        diagnostic.suggest(&name.text, free.map(|variable| variable.name.text.as_str()))
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// A diagnostic for each state that the pattern updates and the replacement does not, and for each value that the
+    /// pattern defines for others alone, and that they would not find. `before` is what the pattern defines, `outputs`
+    /// what of it the replacement defines.
+    fn lost(&self, pattern: &[Step], before: &[usize], outputs: &[usize]) -> Vec<Diagnostic> {
+        let inputs = pattern.iter().flat_map(|step| &step.args).filter_map(|arg| arg.input.as_ref());
+        let read: Vec<usize> = inputs.flat_map(|term| term.variables().to_vec()).collect();
+        let mut wrong = Vec::new();
+        for variable in before.iter().filter(|variable| !outputs.contains(variable)) {
+            let Variable { name, kind, .. } = &self.variables[*variable];
+            let is_last = self.last.as_ref().is_some_and(|last| last.get(&name.text) == Some(variable));
+            if *kind == Kind::State && is_last {
+                let message = format!("the replacement does not update `{}`", name.text);
+                wrong.push(Diagnostic::error(name.span, message).label("updated here"));
+            } else if *kind == Kind::Value && !read.contains(variable) {
+                let message = format!("the replacement does not define `{}`", name.text);
+                wrong.push(Diagnostic::error(name.span, message).label("for others to read: nothing here does"));
+            }
+        }
+        wrong
     }
 
     /// The variable that the pattern uses under this name without defining it.

@@ -14,7 +14,7 @@ use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::Compiler;
 use crate::exec::{ExecError, Executor, Inputs, Outputs, PlanId, Progress, Session, Ticket, Weights};
-use crate::generate::plans::{PlanSet, Source, Step};
+use crate::generate::plans::{Compiling, PlanSet, Source, Step};
 use crate::generate::{GenerateError, Rows};
 use crate::plan::weights::StateLayout;
 use crate::tensor::Tensor;
@@ -107,11 +107,12 @@ impl<'a, S: Session> Batch<'a, S> {
         let began = Instant::now();
         let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity };
         let compiled = compiler.compile(one)?;
-        let plain = match compiler.draws {
-            true => Compiler { draws: false, ..compiler }.model(one)?.0,
-            false => compiled.model,
+        let drawing = match compiler.draws {
+            true => Some(Compiler { draws: false, ..compiler }.model(one)?.0),
+            false => None,
         };
-        let (plan, compiled) = (compiled.plan, began.elapsed());
+        let (plan, plain) = (&compiled.plan, drawing.as_ref().unwrap_or(&compiled.model));
+        let compile = began.elapsed();
         let logits = plain.outputs.iter().find(|output| output.role == OutputRole::Logits);
         let columns = logits.and_then(|output| plain.values[output.value].shape.last().copied());
         let vocabulary = columns.ok_or(GenerateError::NoLogits)?;
@@ -119,9 +120,10 @@ impl<'a, S: Session> Batch<'a, S> {
         let session = executor.open(&Weights { layout: &plan.weights, checkpoint }, &plan.state, progress)?;
         // What follows is for the next step that draws alone.
         let state = StateLayout { buffers: plan.state.buffers[..plain.state.len()].to_vec() };
-        let cost = StartCost { compile: compiled, upload: began.elapsed(), prepare: Duration::ZERO };
+        let cost = StartCost { compile, upload: began.elapsed(), prepare: Duration::ZERO };
         let options = BatchOptions { capacity, step_tokens, vocabulary };
-        Ok(Self { cost, ..Self::new(session, compiler, options, state) })
+        let source = Source::Compiler(Box::new(Compiling::begun(compiler, compiled)));
+        Ok(Self { cost, ..Self::of(session, source, options, state) })
     }
 
     /// A batch without sequences on a session of `options.capacity` rows; `state` is that of steps that give logits.
@@ -129,7 +131,7 @@ impl<'a, S: Session> Batch<'a, S> {
     /// # Panics
     /// If there is no step size, step sizes do not ascend, or the capacity is 0.
     pub fn new(session: S, compiler: Compiler<'a>, options: BatchOptions, state: StateLayout) -> Self {
-        Self::of(session, Source::Compiler(compiler), options, state)
+        Self::of(session, Source::Compiler(Box::new(Compiling::new(compiler))), options, state)
     }
 
     /// Opens a session for plans that came ready-made, and makes a batch of at most `capacity` sequences of it. Every

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::base::dtype::DType;
 use crate::base::role::OutputRole;
 use crate::base::step::StepShape;
-use crate::compile::Compiler;
+use crate::compile::{Agreed, Compiled, Compiler};
 use crate::generate::batch::BatchOptions;
 use crate::generate::{GenerateError, Rows};
 use crate::plan::weights::StateLayout;
@@ -191,9 +191,51 @@ fn agree(plan: &Plan, first: &Plan) -> Result<(), String> {
 #[derive(Debug)]
 pub(super) enum Source<'a> {
     /// Compiled as steps come up.
-    Compiler(Compiler<'a>),
+    Compiler(Box<Compiling<'a>>),
     /// Ready-made.
     Set(PlanSet),
+}
+
+/// A compiler, and what its plans so far spare those to come.
+#[derive(Debug)]
+pub(super) struct Compiling<'a> {
+    compiler: Compiler<'a>,
+    /// What plans agree on: of those that give logits, and of those that draw.
+    agreed: [Option<Agreed>; 2],
+    /// A plan that was compiled before it was asked for, and whether it draws.
+    first: Option<(bool, CheckedPlan)>,
+}
+
+impl<'a> Compiling<'a> {
+    pub(super) const fn new(compiler: Compiler<'a>) -> Self {
+        Self { compiler, agreed: [None, None], first: None }
+    }
+
+    /// With what the compiler has made already.
+    pub(super) fn begun(compiler: Compiler<'a>, compiled: Compiled) -> Self {
+        let mut found = Self::new(compiler);
+        // What is kept of a step that draws, it draws without.
+        if compiler.keep.is_empty() || !compiler.draws {
+            found.agreed[usize::from(compiler.draws)] = Some(compiled.agreed);
+            found.first = Some((compiler.draws, compiled.plan));
+        }
+        found
+    }
+
+    fn plan(&mut self, shape: StepShape, draws: bool) -> Result<CheckedPlan, GenerateError> {
+        if let Some((_, plan)) = self.first.take_if(|(drawing, plan)| *drawing == draws && plan.shape == shape) {
+            return Ok(plan);
+        }
+        let keep = if draws { &[] } else { self.compiler.keep };
+        let compiler = Compiler { keep, draws, ..self.compiler };
+        let agreed = &mut self.agreed[usize::from(draws)];
+        let compiled = match agreed {
+            Some(agreed) => compiler.compile_beside(shape, agreed)?,
+            None => compiler.compile(shape)?,
+        };
+        *agreed = Some(compiled.agreed);
+        Ok(compiled.plan)
+    }
 }
 
 impl Source<'_> {
@@ -217,15 +259,17 @@ impl Source<'_> {
 
     /// Whether there are plans that draw.
     pub(super) const fn draws(&self) -> bool {
-        matches!(self, Self::Compiler(Compiler { draws: true, .. }))
+        match self {
+            Self::Compiler(compiling) => compiling.compiler.draws,
+            Self::Set(_) => false,
+        }
     }
 
     /// The plan of a size that [`next`](Self::next) has named. What is kept of one that gives logits is not of one that
     /// draws, whose outputs nobody looks at but for tokens.
-    pub(super) fn plan(&self, shape: StepShape, draws: bool) -> Result<CheckedPlan, GenerateError> {
+    pub(super) fn plan(&mut self, shape: StepShape, draws: bool) -> Result<CheckedPlan, GenerateError> {
         match self {
-            Self::Compiler(compiler) if draws => Ok(Compiler { keep: &[], draws, ..*compiler }.compile(shape)?.plan),
-            Self::Compiler(compiler) => Ok(Compiler { draws, ..*compiler }.compile(shape)?.plan),
+            Self::Compiler(compiling) => compiling.plan(shape, draws),
             Self::Set(set) => Ok(set.plan(shape).expect("a size of one of its plans").clone()),
         }
     }

@@ -2,8 +2,11 @@
 //!
 //! Gets an executor, a model's compiler and that of a streaming read; returns a [`Report`]. What holds then: every
 //! figure is the median of several rounds of one run, after a round that is not counted, each from the same initial
-//! state; the device's bandwidth was measured by the same executor in the same run. Never prints, and never samples but
+//! state; the device's bandwidth was measured by the same executor in the same run; a model that is fused was compared
+//! with the graph as it is written, in the plans that rounds run ([`Results`]). Never prints, and never samples but
 //! greedily.
+
+pub mod results;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -18,6 +21,7 @@ use crate::exec::{ExecError, Executor, Inputs, PlanId, STEPS_IN_FLIGHT, Session,
 use crate::generate::batch::{Batch, Feed, SequenceId};
 use crate::generate::sample::argmax;
 use crate::generate::{GenerateError, Rows, STEP_TOKENS};
+use crate::inspect::bench::results::{Expected, Results};
 use crate::model::{Model, Origin, ValueId};
 use crate::plan::CheckedPlan;
 use crate::plan::weights::StateLayout;
@@ -83,6 +87,9 @@ pub struct Report {
     /// `weight_bytes_per_token` by the time of a step of queued decoding, as a share of the bandwidth: 1 is the floor
     /// that no decoder gets below, however many sequences share a step. More than 1 where the weights stay in a cache.
     pub bandwidth_share: f64,
+    /// How far results are from those of the graph as it is written; nothing, and no fields, if it is run as such.
+    #[serde(flatten)]
+    pub results: Option<Results>,
 }
 
 /// Measures a model. `stream` compiles the graph of the streaming read, whose state of `B` rows a step reads `T` times.
@@ -103,15 +110,17 @@ pub fn bench<E: Executor>(
     let BenchOptions { prefill_tokens, decode_tokens, sequences, rounds } = *options;
     assert!(prefill_tokens > 0 && decode_tokens > 0 && sequences > 0 && rounds > 0, "there is something to run");
     let bytes_per_s = bandwidth(executor, stream, checkpoint, rounds)?;
+    let expected = match model.fuse {
+        Some(_) => Some(unfused(executor, model, checkpoint, options)?),
+        None => None,
+    };
 
     let compiled = model.compile(decode_shape(sequences))?;
     let (weight_bytes, plan) = (weight_bytes_read(&compiled.model), compiled.plan);
     let draws = model.graph.carry.is_some();
     let drawing = Compiler { draws: true, keep: &[], ..model };
-    let step_tokens = std::iter::once(sequences).chain(STEP_TOKENS.into_iter().filter(|size| *size > sequences));
-    let sizes = (sequences, step_tokens.collect());
     let opened = if draws { drawing } else { model };
-    let mut batch = Batch::open(executor, opened, checkpoint, sizes, &mut |_, _| ())?;
+    let mut batch = Batch::open(executor, opened, checkpoint, sizes(sequences), &mut |_, _| ())?;
     batch.prepare(&[prefill_tokens as usize], Rows::Last)?;
     batch.prepare(&vec![1; sequences as usize], Rows::Last)?;
     let drawing = match draws {
@@ -119,7 +128,11 @@ pub fn bench<E: Executor>(
         false => None,
     };
 
-    let seconds = seconds(&mut batch, (&plan, drawing), options)?;
+    let joined = (0..sequences).map(|_| batch.join()).collect::<Result<Vec<_>, _>>()?;
+    let prompt = prompt(prefill_tokens, batch.options().vocabulary);
+    let seconds = seconds(&mut batch, &joined, &prompt, (&plan, drawing), options)?;
+    let compare = |expected| results::compare(&mut batch, &joined, &prompt, &expected);
+    let results = expected.map(compare).transpose()?;
 
     let (summary, device) = (plan.summary(), executor.device());
     Ok(Report {
@@ -143,7 +156,33 @@ pub fn bench<E: Executor>(
         weight_bytes_per_token: weight_bytes,
         bandwidth_gb_per_s: bytes_per_s / 1e9,
         bandwidth_share: weight_bytes as f64 / seconds.queued / bytes_per_s,
+        results,
     })
+}
+
+/// Rows of state, and tokens of steps.
+fn sizes(sequences: u32) -> (u32, Vec<u32>) {
+    let larger = STEP_TOKENS.into_iter().filter(|size| *size > sequences);
+    (sequences, std::iter::once(sequences).chain(larger).collect())
+}
+
+/// The tokens of a prompt.
+fn prompt(tokens: u32, vocabulary: u64) -> Vec<u32> {
+    (0..u64::from(tokens)).map(|at| (at % vocabulary) as u32).collect()
+}
+
+/// What the graph as it is written computes, in a session that has ended when this returns.
+fn unfused<E: Executor>(
+    executor: &E,
+    model: Compiler<'_>,
+    checkpoint: &Checkpoint,
+    options: &BenchOptions,
+) -> Result<Expected, GenerateError> {
+    let BenchOptions { prefill_tokens, sequences, .. } = *options;
+    let model = Compiler { fuse: None, keep: &[], ..model };
+    let mut batch = Batch::open(executor, model, checkpoint, sizes(sequences), &mut |_, _| ())?;
+    let prompt = prompt(prefill_tokens, batch.options().vocabulary);
+    results::expected(&mut batch, sequences, &prompt)
 }
 
 /// Seconds of the whole prompt, and of a step.
@@ -158,20 +197,19 @@ struct Seconds {
 
 fn seconds<S: Session>(
     batch: &mut Batch<'_, S>,
+    joined: &[SequenceId],
+    prompt: &[u32],
     (plan, drawing): (&CheckedPlan, Option<CheckedPlan>),
     options: &BenchOptions,
 ) -> Result<Seconds, GenerateError> {
-    let BenchOptions { prefill_tokens, decode_tokens, sequences, rounds } = *options;
-    let vocabulary = batch.options().vocabulary;
-    let joined = (0..sequences).map(|_| batch.join()).collect::<Result<Vec<_>, _>>()?;
-    let prompt: Vec<u32> = (0..u64::from(prefill_tokens)).map(|at| (at % vocabulary) as u32).collect();
+    let BenchOptions { decode_tokens, sequences, rounds, .. } = *options;
     let [prefill] = medians(rounds, || {
         batch.reset(joined[0])?;
         let began = Instant::now();
-        batch.run(&[Feed { sequence: joined[0], tokens: &prompt }], Rows::Last)?;
+        batch.run(&[Feed { sequence: joined[0], tokens: prompt }], Rows::Last)?;
         Ok([began.elapsed().as_secs_f64()])
     })?;
-    let [synced, cpu] = medians(rounds, || synced(batch, &joined, decode_tokens))?;
+    let [synced, cpu] = medians(rounds, || synced(batch, joined, decode_tokens))?;
     let session = batch.session();
     let inputs = step_inputs(sequences, 1);
     let step = session.prepare(plan.clone())?;

@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer};
 
 use crate::base::diag::Diagnostic;
 use crate::base::raw::{Raw, Reader};
+use crate::base::role::OutputRole;
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::plan::Plan;
@@ -32,6 +33,8 @@ pub struct StepBudget {
     pub tokens: Option<u32>,
     /// Sequences of the step; any number if nothing.
     pub sequences: Option<u32>,
+    /// Whether it is a step that draws the next tokens.
+    pub draws: bool,
     /// The limits: what is counted, in the words of `compile --emit summary`, and how much of it there may be.
     pub limits: Vec<(&'static str, u64)>,
 }
@@ -74,6 +77,7 @@ struct StepSyntax {
     tokens: Option<u32>,
     #[serde(deserialize_with = "plain")]
     sequences: Option<u32>,
+    draws: bool,
     #[serde(deserialize_with = "plain")]
     dispatches: Option<u64>,
     #[serde(deserialize_with = "plain")]
@@ -135,7 +139,8 @@ pub fn parse(sources: &SourceMap, source: SourceId) -> Result<Budget, Vec<Diagno
                         slot_bytes, weight_bytes, state_bytes";
             reader.diagnostics.push(Diagnostic::error(span, "this step limits nothing").note(note));
         }
-        steps.push(StepBudget { span, tokens: found.tokens, sequences: found.sequences, limits });
+        let StepSyntax { tokens, sequences, draws, .. } = found;
+        steps.push(StepBudget { span, tokens, sequences, draws, limits });
     }
     if file.steps.is_empty() {
         let text = &sources.source(source).text;
@@ -146,26 +151,34 @@ pub fn parse(sources: &SourceMap, source: SourceId) -> Result<Budget, Vec<Diagno
 }
 
 impl StepBudget {
-    /// Whether it is about steps of this size.
-    pub fn is_for(&self, shape: StepShape) -> bool {
-        self.tokens.is_none_or(|tokens| tokens == shape.tokens)
-            && self.sequences.is_none_or(|sequences| sequences == shape.sequences)
+    /// Whether it is about steps of this plan's size and kind.
+    pub fn is_for(&self, plan: &Plan) -> bool {
+        let StepShape { tokens, sequences, .. } = plan.shape;
+        self.tokens.is_none_or(|wanted| wanted == tokens)
+            && self.sequences.is_none_or(|wanted| wanted == sequences)
+            && self.draws == draws(plan)
     }
+}
+
+/// Whether a plan's steps draw the next tokens.
+pub fn draws(plan: &Plan) -> bool {
+    plan.outputs.iter().any(|output| output.role == OutputRole::NextToken)
 }
 
 impl Budget {
     /// The limits that a plan exceeds, and how many were looked at.
     ///
     /// # Errors
-    /// If the budget is for another graph, or says nothing of steps of this size.
+    /// If the budget is for another graph, or says nothing of steps of this size and kind.
     pub fn check(&self, plan: &Plan) -> Result<(Vec<Exceeded>, usize), String> {
         if let Some(graph) = self.graph.as_ref().filter(|graph| **graph != plan.graph) {
             return Err(format!("the budget is for the graph `{graph}`, the plan is of `{}`", plan.graph));
         }
         let StepShape { tokens, sequences, .. } = plan.shape;
-        let steps: Vec<&StepBudget> = self.steps.iter().filter(|step| step.is_for(plan.shape)).collect();
+        let steps: Vec<&StepBudget> = self.steps.iter().filter(|step| step.is_for(plan)).collect();
         if steps.is_empty() {
-            return Err(format!("the budget says nothing of a step with T={tokens} S={sequences}"));
+            let kind = if draws(plan) { " that draws" } else { "" };
+            return Err(format!("the budget says nothing of a step with T={tokens} S={sequences}{kind}"));
         }
         let summary = serde_json::to_value(plan.summary()).expect("a summary holds nothing that JSON cannot");
         let mut exceeded = Vec::new();
