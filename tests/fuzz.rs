@@ -124,6 +124,7 @@ impl Pipeline {
             keep,
             batch_invariant: false,
             draws: false,
+            tuning: None,
             fuse: None,
         };
         match compiler.compile(shape) {
@@ -188,6 +189,7 @@ fn run_kernel(input: &[u8], others: &[(String, String)], checkpoint: &Checkpoint
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     match compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 2, capacity: 1 }) {
@@ -370,6 +372,7 @@ fn plan_files() {
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     let plan = compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 1, capacity: 1 }).expect("compiles").plan;
