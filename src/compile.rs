@@ -119,8 +119,8 @@ impl Program {
         }
     }
 
-    /// A compiler for a checkpoint and a device, that keeps no values, takes every variant of a kernel, applies all rules
-    /// and knows of no tuning.
+    /// A compiler for a checkpoint and a device, that keeps no values, takes every variant of a kernel, applies all
+    /// rules and knows of no tuning.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
         let Self { sources, graph, kernels, rules } = self;
         let (keep, batch_invariant, draws, tuning, fuse) = (&[], false, false, None, rules.as_ref());
@@ -277,7 +277,8 @@ impl Compiler<'_> {
     }
 
     /// What plans of all sizes agree on: what suits steps of one token, which are most of all steps, whatever a plan's
-    /// own size, wherever it is made and however it is tuned. Of a graph that has no such step, each plan has its own way.
+    /// own size, wherever it is made and however it is tuned. Of a graph that has no such step, each plan has its own
+    /// way.
     fn agreed(&self, model: &Model, schedule: &Schedule) -> Agreed {
         let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: model.shape.capacity };
         let of = |keep| {

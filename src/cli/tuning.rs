@@ -1,7 +1,7 @@
 //! Which tuning file counts: the one that was named, else the one that `tune` has kept for the device.
 //!
-//! Gets a flag, a device and kernels, returns choices that are right for these kernels. What holds then: a file that was
-//! named is right as a whole; of one that was kept, what no longer fits is left out with a note. Never measures.
+//! Gets a flag, a device and kernels, returns choices that are right for these kernels. What holds then: a file that
+//! was named is right as a whole; of one that was kept, what no longer fits is left out with a note. Never measures.
 
 use std::path::{Path, PathBuf};
 

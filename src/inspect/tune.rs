@@ -3,9 +3,9 @@
 //! Gets an executor, a model's compiler and a checkpoint; returns the choices that made steps faster and all that was
 //! tried. One use of a kernel is looked at after the other: each value that its manifest offers is compiled into the
 //! whole step, which then runs in turns with the step as it is best so far, so that a clock that goes up or down, or
-//! another program, hits both. What holds then: a choice is kept only if the median of its rounds is better by more than
-//! they differ among themselves, and all choices for a step only if the tuned step beats the untuned one in the same
-//! way. Never looks at what a step computes: that is for `verify`.
+//! another program, hits both. What holds then: a choice is kept only if the median of its rounds is better by more
+//! than they differ among themselves, and all choices for a step only if the tuned step beats the untuned one in the
+//! same way. Never looks at what a step computes: that is for `verify`.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::base::span::Span;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::{CompileError, Compiler};
-use crate::exec::{Executor, Inputs, PlanId, Session, Weights};
+use crate::exec::{Executor, Inputs, PlanId, STEPS_IN_FLIGHT, Session, Weights};
 use crate::generate::GenerateError;
 use crate::inspect::bench::{queued, reset, step_inputs};
 use crate::kernel::tune::Tune;
@@ -100,8 +100,8 @@ pub struct Tuned {
     pub steps: Vec<Step>,
 }
 
-/// Tunes steps of these sizes. What the compiler's own tuning chooses for the uses in them is measured anew. `tell` hears
-/// of each candidate as it is done.
+/// Tunes steps of these sizes. What the compiler's own tuning chooses for the uses in them is measured anew. `tell`
+/// hears of each candidate as it is done.
 ///
 /// # Errors
 /// If the model cannot be compiled as it is, or the device fails.
@@ -211,8 +211,9 @@ impl Found {
 impl<S: Session> Race<'_, S> {
     fn prepare(&mut self, plan: CheckedPlan) -> Result<PlanId, GenerateError> {
         let id = self.session.prepare_timed(plan)?;
-        // What is done once, by the device too, is done here.
-        self.seconds(id)?;
+        // What is done once, by the driver too, is done here. The time of a frame counts when its next step is
+        // submitted, so each has a second one.
+        queued(self.session, (id, &self.inputs), self.state, 2 * STEPS_IN_FLIGHT as u32)?;
         Ok(id)
     }
 

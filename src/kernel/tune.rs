@@ -53,6 +53,22 @@ struct TuneSyntax<'a> {
     batch_invariant: Vec<Raw<'a>>,
 }
 
+/// A list of whole numbers, or nothing and a diagnostic.
+fn whole_numbers<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Vec<i64>> {
+    let raws = reader.node::<Vec<Raw<'_>>>(raw)?;
+    Some(raws.into_iter().filter_map(|raw| whole_number(reader, raw)).collect())
+}
+
+/// A whole number that constants can be, or nothing and a diagnostic.
+pub(super) fn whole_number<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<i64> {
+    let number = reader.node::<f64>(raw)?;
+    if number.fract() == 0.0 && number.abs() <= f64::from(u32::MAX) {
+        return Some(number as i64);
+    }
+    reader.diagnostics.push(Diagnostic::error(reader.span(raw), format!("expected a whole number, found {number}")));
+    None
+}
+
 /// Reads what a manifest leaves open, against the rest of it.
 pub(super) fn tune<'a>(
     reader: &mut Reader<'a>,
@@ -67,7 +83,7 @@ pub(super) fn tune<'a>(
     let offered: Vec<(Name, Vec<i64>)> = reader
         .entries(&syntax.consts, "constant")
         .into_iter()
-        .filter_map(|(name, raw)| Some((name, reader.node::<Vec<i64>>(raw)?)))
+        .filter_map(|(name, raw)| Some((name, whole_numbers(reader, raw)?)))
         .collect();
     let texts = names(reader, &syntax.variants);
     let when = reader.exprs(&syntax.when);

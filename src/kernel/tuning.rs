@@ -14,7 +14,7 @@ use crate::base::fmt as layout;
 use crate::base::raw::{Entries, Name, Raw, Reader, given};
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::kernel::KernelLib;
-use crate::kernel::tune::Tune;
+use crate::kernel::tune::{Tune, whole_number};
 
 /// The word that a tuning file begins with.
 const WORD: &str = "Tuning";
@@ -173,7 +173,7 @@ fn choice<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Choice> {
     let at = at.into_iter().filter_map(|(name, raw)| Some((name, fact(reader, raw)?))).collect();
     let consts = reader.entries(&syntax.consts, "constant");
     let consts: Vec<(Name, i64)> =
-        consts.into_iter().filter_map(|(name, raw)| Some((name, reader.node(raw)?))).collect();
+        consts.into_iter().filter_map(|(name, raw)| Some((name, whole_number(reader, raw)?))).collect();
     let variant = syntax.variant.and_then(|raw| reader.name(raw));
     if syntax.consts.0.is_empty() && syntax.variant.is_none() {
         reader.diagnostics.push(Diagnostic::error(span, "nothing is chosen: expected `consts` or `variant`"));
@@ -183,7 +183,7 @@ fn choice<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Choice> {
 
 fn fact<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Fact> {
     let is_word = raw.trim().get_ron().starts_with(|c: char| c.is_ascii_alphabetic());
-    if is_word { reader.node(raw).map(Fact::Format) } else { reader.node(raw).map(Fact::Size) }
+    if is_word { reader.node(raw).map(Fact::Format) } else { whole_number(reader, raw).map(Fact::Size) }
 }
 
 fn mistakes(choice: &Choice, lib: &KernelLib) -> Vec<Diagnostic> {

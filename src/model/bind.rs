@@ -251,7 +251,9 @@ impl Bound {
             }
             _ if named.is_none() && file != found => {
                 let message = format!("with this, `{found}` would be taken in place of `{file}`, whose guard fails");
-                Err(refused(message))
+                let guard = usual.when.as_ref();
+                let refused = refused(message);
+                Err(guard.map_or(refused.clone(), |when| refused.also(when.span, "its guard")))
             }
             _ => Ok((bound, variant)),
         }
