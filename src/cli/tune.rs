@@ -1,7 +1,7 @@
 //! `graphc tune`: measures what kernels leave open, and keeps what is fastest.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -99,7 +99,7 @@ fn run_on<E: Executor>(
     executor: &E,
     name: &str,
     (input, before): (&Input, Option<&Tuning>),
-    path: &PathBuf,
+    path: &Path,
     args: &TuneArgs,
 ) -> Result<(), Failure> {
     let limits = &executor.device().limits;
