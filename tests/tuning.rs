@@ -317,7 +317,8 @@ fn tuner_tries_what_is_offered_and_takes_what_is_there_for_other_uses() {
     let tuned = tune(&executor, compiler, &checkpoint, &options, &mut |_| told += 1);
     let tuned = tuned.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(told, tuned.trials.len());
-    for change in ["ROWS 1 -> 2", "CHUNKS 1 -> 2", "ROWS 4 -> 8"] {
+    // The first of each, whatever was kept before.
+    for change in ["ROWS 1 -> 2", "CHUNKS 1 -> 2", "ROWS 4 -> 1"] {
         assert!(tuned.trials.iter().any(|trial| trial.change == change), "{change}: {:#?}", tuned.trials);
     }
     assert!(tuned.trials.iter().all(|trial| !trial.kept || trial.ratio < 1.0), "{:#?}", tuned.trials);
@@ -370,7 +371,7 @@ fn what_tune_keeps_counts_from_then_on() {
     let model = dir.file("small.safetensors");
     let on = [&["--weights", text(&model)], &on[..]].concat();
     let tuned = run(&[&["tune", "--rounds", "1"], &on[..]].concat()).fine();
-    assert!(tuned.out.contains("mixed_linears") && tuned.out.contains("ROWS 4 -> 8"), "{tuned}");
+    assert!(tuned.out.contains("mixed_linears") && tuned.out.contains("ROWS 4 -> 1"), "{tuned}");
     let file = kept(&dir);
     assert!(tuned.out.contains(text(&file)), "{tuned}");
     run(&["fmt", "--check", text(&file)]).fine();

@@ -4,6 +4,8 @@
 //! A text printed ([`Tuning::print`]) and parsed is the same choices, in a fixed order. Never measures, and never knows
 //! which device is at hand.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::{self, Write as _};
 
 use serde::Deserialize;
@@ -120,12 +122,16 @@ impl Tuning {
     /// What is wrong with the choices for these kernels: the number of each, and why.
     pub fn mistakes(&self, lib: &KernelLib) -> Vec<(usize, Diagnostic)> {
         let mut found = Vec::new();
+        let mut first: BTreeMap<(&str, Vec<(String, Fact)>), Span> = BTreeMap::new();
         for (nth, choice) in self.choices.iter().enumerate() {
             found.extend(mistakes(choice, lib).into_iter().map(|mistake| (nth, mistake)));
-            let is_same = |other: &&Choice| other.kernel == choice.kernel && key(other) == key(choice);
-            if let Some(first) = self.choices[..nth].iter().find(is_same) {
-                let message = format!("a second choice for the same uses of `{}`", choice.kernel.text);
-                found.push((nth, Diagnostic::error(choice.kernel.span, message).also(first.kernel.span, "the first")));
+            let Name { text, span } = &choice.kernel;
+            match first.entry((text, key(choice))) {
+                Entry::Vacant(entry) => drop(entry.insert(*span)),
+                Entry::Occupied(entry) => {
+                    let message = format!("a second choice for the same uses of `{text}`");
+                    found.push((nth, Diagnostic::error(*span, message).also(*entry.get(), "the first")));
+                }
             }
         }
         found
