@@ -122,7 +122,7 @@ impl Tuning {
     /// What is wrong with the choices for these kernels: the number of each, and why.
     pub fn mistakes(&self, lib: &KernelLib) -> Vec<(usize, Diagnostic)> {
         let mut found = Vec::new();
-        let mut first: BTreeMap<(&str, Vec<(String, Fact)>), Span> = BTreeMap::new();
+        let mut first: BTreeMap<(&str, Key), Span> = BTreeMap::new();
         for (nth, choice) in self.choices.iter().enumerate() {
             found.extend(mistakes(choice, lib).into_iter().map(|mistake| (nth, mistake)));
             let Name { text, span } = &choice.kernel;
@@ -165,8 +165,10 @@ impl Tuning {
 }
 
 /// What tells uses apart, in a fixed order.
-fn key(choice: &Choice) -> Vec<(String, Fact)> {
-    let mut key: Vec<(String, Fact)> = choice.at.iter().map(|(name, fact)| (name.text.clone(), *fact)).collect();
+type Key = Vec<(String, Fact)>;
+
+fn key(choice: &Choice) -> Key {
+    let mut key: Key = choice.at.iter().map(|(name, fact)| (name.text.clone(), *fact)).collect();
     key.sort();
     key
 }
