@@ -13,6 +13,7 @@ use crate::base::step::StepShape;
 use crate::checkpoint::Index;
 use crate::fuse::{self, Applied, Rules};
 use crate::graph::{self, Graph};
+use crate::kernel::tuning::Tuning;
 use crate::kernel::{self, KernelLib, reflect};
 use crate::model::{self, Model, Request};
 use crate::plan::check::{CheckError, Promise, check};
@@ -118,12 +119,12 @@ impl Program {
         }
     }
 
-    /// A compiler for a checkpoint and a device, that keeps no values, takes every variant of a kernel and applies all
-    /// rules.
+    /// A compiler for a checkpoint and a device, that keeps no values, takes every variant of a kernel, applies all
+    /// rules and knows of no tuning.
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
         let Self { sources, graph, kernels, rules } = self;
-        let (keep, batch_invariant, draws, fuse) = (&[], false, false, rules.as_ref());
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, fuse }
+        let (keep, batch_invariant, draws, tuning, fuse) = (&[], false, false, None, rules.as_ref());
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, tuning, fuse }
     }
 }
 
@@ -165,6 +166,9 @@ pub struct Compiler<'a> {
     /// Whether steps draw the next tokens themselves, instead of giving logits. Both kinds expect the same weights, and
     /// a session for those that draw runs both: see [`StateLayout::begins_with`].
     pub draws: bool,
+    /// What to take where kernels leave something open; nothing to take what their manifests do. Plans of any tuning
+    /// expect the same weights and the same state.
+    pub tuning: Option<&'a Tuning>,
     /// The rules by which ops are put together; nothing to compile the graph as it is written.
     pub fuse: Option<&'a Rules>,
 }
@@ -279,8 +283,8 @@ impl Compiler<'_> {
     }
 
     const fn request(&self, shape: StepShape) -> Request<'_> {
-        let Self { limits, keep, batch_invariant, draws, .. } = *self;
-        Request { shape, limits, keep, batch_invariant, draws }
+        let Self { limits, keep, batch_invariant, draws, tuning, .. } = *self;
+        Request { shape, limits, keep, batch_invariant, draws, tuning }
     }
 
     fn fused(&self, model: Model) -> Result<(Model, Applied), CompileError> {
@@ -291,11 +295,12 @@ impl Compiler<'_> {
     }
 
     /// What plans of all sizes agree on: what suits steps of one token, which are most of all steps, whatever a plan's
-    /// own size and wherever it is made. Of a graph that has no such step, each plan has its own way.
+    /// own size, wherever it is made and however it is tuned. Of a graph that has no such step, each plan has its own
+    /// way.
     fn agreed(&self, model: &Model, schedule: &Schedule) -> Agreed {
         let one = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: model.shape.capacity };
         let of = |keep| {
-            let compiler = Compiler { keep, ..*self };
+            let compiler = Compiler { keep, tuning: None, ..*self };
             let (model, _) = compiler.fused(compiler.model(one).ok()?.0).ok()?;
             let rests = lower::state_rests(&model, &schedule::build(&model).ok()?);
             // Where steps of one token join none, rules may that are for many.
@@ -307,7 +312,7 @@ impl Compiler<'_> {
             Some(Agreed { rests, joins })
         };
         // A kept value may be there in steps of other sizes only.
-        let is_known = model.shape == one && (self.fuse.is_none() || !model.joins.is_empty());
+        let is_known = model.shape == one && self.tuning.is_none() && (self.fuse.is_none() || !model.joins.is_empty());
         let of_one = if is_known { None } else { of(self.keep).or_else(|| of(&[])) };
         let of_one = of_one.filter(|agreed| agreed.rests.len() == model.state.len());
         of_one.unwrap_or_else(|| Agreed { rests: lower::state_rests(model, schedule), joins: model.joins.clone() })

@@ -66,6 +66,7 @@ fn compile(changes: &[(&str, &str)], shape: StepShape) -> Result<Compiled, Vec<D
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     compiler.compile(shape).map_err(|error| match error {

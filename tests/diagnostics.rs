@@ -359,6 +359,100 @@ const IN_APPLIED_RULES: [(&str, &str, &str); 4] = [
     ("rule_guard_without_value", "C % 2 == 0", "C / (T - 2) > 1"),
 ];
 
+/// A kernel that leaves something open, in place of the one of [`KERNELS`], and a faster text that takes few lanes.
+const TUNABLE_PICK: [(&str, &str); 3] = [
+    (
+        "shaders/pick.ron",
+        r#"Kernel(
+    ports: {"table": ["N", "C"], "rows": Port(u32, ["M"]), "y": ["M", "C"]},
+    consts: {"C": "C", "LANES": "1", "STEPS": "C / LANES"},
+    dispatch: ["STEPS", "M"],
+    variants: [Variant(when: "LANES < 4", source: "pick_few.wgsl", dispatch: ["STEPS", "M"])],
+    tune: Tune(
+        by: ["M", "C", "table"],
+        consts: {"LANES": [1, 2, 3, 4]},
+        variants: ["pick_few.wgsl", "pick.wgsl"],
+        when: ["LANES != 2 || M > 100"],
+    ),
+)
+"#,
+    ),
+    ("shaders/pick.wgsl", PICK_BY_LANES),
+    ("shaders/pick_few.wgsl", PICK_BY_LANES),
+];
+
+const PICK_BY_LANES: &str = "override C: u32;
+override LANES: u32;
+@compute @workgroup_size(LANES)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    store_y(id.y * C + id.x, load_table(load_rows(id.y) * C + id.x));
+}
+";
+
+/// Mistakes in what a manifest leaves open.
+const IN_TUNES: [Change; 5] = [
+    ("tune_required", "shaders/pick.ron", "\"LANES\": \"1\"", "\"LANES\": Required"),
+    ("tune_unknown_names", "shaders/pick.ron", "by: [\"M\", \"C\", \"table\"]", "by: [\"M\", \"D\", \"tabel\"]"),
+    (
+        "tune_wrong_constants",
+        "shaders/pick.ron",
+        "consts: {\"LANES\": [1, 2, 3, 4]}",
+        "consts: {\"LANSE\": [1], \"C\": [], \"STEPS\": [1.5]}, batch_invariant: [\"LANES\"]",
+    ),
+    (
+        "tune_unknown_texts",
+        "shaders/pick.ron",
+        "variants: [\"pick_few.wgsl\", \"pick.wgsl\"],\n        when: [\"LANES",
+        "variants: [\"pick_fwe.wgsl\"],\n        when: [\"LAENS",
+    ),
+    (
+        "tune_nothing",
+        "shaders/pick.ron",
+        "consts: {\"LANES\": [1, 2, 3, 4]},\n        variants: [\"pick_few.wgsl\", \"pick.wgsl\"],",
+        "",
+    ),
+];
+
+/// Tunings with mistakes, for `graphc check`.
+const IN_TUNINGS: [(&str, &str); 2] = [
+    (
+        "tuning_grammar",
+        r#"Tuning(
+    device: "card",
+    driver: "1.0",
+    choices: [
+        Choice(kernel: "pick", at: {"M": 1}),
+        Choice(kernel: "pick", at: {"M": half}, consts: {"LANES": 1.5}),
+        Choice(kernel: "pick", at: {"M": 2, "M": 3}, const: {"LANES": 1}),
+    ],
+)
+"#,
+    ),
+    (
+        "tuning_mistakes",
+        r#"Tuning(
+    device: "card",
+    driver: "1.0",
+    choices: [
+        Choice(kernel: "pikc", at: {}, consts: {"LANES": 1}),
+        Choice(kernel: "product", at: {}, consts: {"LANES": 1}),
+        Choice(kernel: "pick", at: {"M": f16, "table": 4, "N": 6}, consts: {"LANES": 1}),
+        Choice(kernel: "pick", at: {"M": 7}, consts: {"LANES": 5, "LANE": 1}),
+        Choice(kernel: "pick", at: {"M": 8}, variant: "pick_fwe.wgsl"),
+        Choice(kernel: "pick", at: {"M": 8}, consts: {"LANES": 4}),
+    ],
+)
+"#,
+    ),
+];
+
+/// Choices that kernels' guards refuse, for `graphc compile`.
+const REFUSED_CHOICES: [(&str, &str); 3] = [
+    ("choice_against_what_must_hold", "consts: {\"LANES\": 2}"),
+    ("choice_against_the_usual_text", "consts: {\"LANES\": 4}"),
+    ("choice_against_its_own_text", "consts: {\"LANES\": 4}, variant: \"pick_few.wgsl\""),
+];
+
 /// Mistakes in a vocabulary, for `graphc run` of a model that has 6 tokens.
 const IN_VOCABULARIES: [(&str, &str); 16] = [
     ("vocabulary_without_id", "1 'a' 1\n\n'b' 1\n3\n"),
@@ -472,6 +566,34 @@ fn mistakes_in_kernels_read_as_kept() {
         change(&dir, file, from, to);
         keep(name, &dir, CHECK);
     }
+}
+
+/// A folder whose kernel `pick` leaves something open.
+fn tunable() -> TempDir {
+    let dir = folder();
+    TUNABLE_PICK.iter().for_each(|(path, text)| write(&dir.file(path), text));
+    dir
+}
+
+#[test]
+fn mistakes_in_tunings_read_as_kept() {
+    for (name, file, from, to) in IN_TUNES {
+        let dir = tunable();
+        change(&dir, file, from, to);
+        keep(name, &dir, CHECK);
+    }
+    let dir = tunable();
+    for (name, text) in IN_TUNINGS {
+        write(&dir.file("mine.ron"), text);
+        keep(name, &dir, "check mine.ron --shaders shaders");
+    }
+    for (name, choice) in REFUSED_CHOICES {
+        let choice = format!("Choice(kernel: \"pick\", at: {{\"table\": f32}}, {choice})");
+        write(&dir.file("mine.ron"), &format!("Tuning(device: \"card\", driver: \"1.0\", choices: [{choice}])\n"));
+        keep(name, &dir, &format!("{COMPILE} --tuning mine.ron"));
+    }
+    write(&dir.file("mine.ron"), IN_TUNINGS[1].1);
+    keep("tuning_that_does_not_fit", &dir, &format!("{COMPILE} --tuning mine.ron"));
 }
 
 #[test]

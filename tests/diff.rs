@@ -49,6 +49,7 @@ fn plan(graph: &str, tokens: u32, sequences: u32) -> CheckedPlan {
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };

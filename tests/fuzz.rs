@@ -21,6 +21,7 @@ use graphc::checkpoint::{Checkpoint, names, shards};
 use graphc::compile::{CompileError, Compiled, Compiler, verify_plan};
 use graphc::generate::state::{StateOwner, from_bytes, to_bytes};
 use graphc::kernel::KernelLib;
+use graphc::kernel::tuning::Tuning;
 use graphc::plan::usage::Usage;
 use graphc::plan::weights::{StateBuffer, StateLayout};
 use graphc::plan::{CheckedPlan, file, print};
@@ -124,6 +125,7 @@ impl Pipeline {
             keep,
             batch_invariant: false,
             draws: false,
+            tuning: None,
             fuse: None,
         };
         match compiler.compile(shape) {
@@ -188,6 +190,7 @@ fn run_kernel(input: &[u8], others: &[(String, String)], checkpoint: &Checkpoint
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     match compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 2, capacity: 1 }) {
@@ -370,6 +373,7 @@ fn plan_files() {
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     let plan = compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 1, capacity: 1 }).expect("compiles").plan;
@@ -394,6 +398,29 @@ fn plan_files() {
             }
         }
     });
+}
+
+#[test]
+fn tuning_files() {
+    let (kernels, map) = kernels();
+    let seeds = corpus("tuning");
+    let read = |text: String| -> Result<(), String> {
+        let mut map = map.clone();
+        let source = map.add("tuning.ron", text);
+        let tuning = Tuning::parse(&map, source).map_err(|wrong| say(&wrong, &map))?;
+        let mistakes: Vec<Diagnostic> = tuning.mistakes(&kernels).into_iter().map(|(_, mistake)| mistake).collect();
+        drop(say(&mistakes, &map));
+        let printed = tuning.print();
+        let source = map.add("printed.ron", printed.as_str());
+        let again = Tuning::parse(&map, source).unwrap_or_else(|wrong| panic!("{printed}\n{}", say(&wrong, &map)));
+        assert_eq!(again.print(), printed);
+        Ok(())
+    };
+    assert_eq!(seeds.iter().filter(|seed| read(lossy(seed)).is_ok()).count(), 1);
+    fuzz("tuning", &seeds, &|input| drop(read(lossy(input))));
+    let many = "Choice(kernel: \"linear\", at: {\"T\": 1, \"I\": 2}, consts: {\"TILE\": 1}),\n".repeat(10_000);
+    let many = format!("Tuning(device: \"\", driver: \"\", choices: [\n{many}])");
+    within_bounds("tuning", "ten thousand choices for one use", many.as_bytes(), &|input| drop(read(lossy(input))));
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn compile(shape: StepShape) -> (Compiled, Graph) {
         keep: &[],
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     let compiled = compiler.compile(shape).unwrap_or_else(|error| panic!("{error}"));

@@ -164,6 +164,7 @@ fn one(seed: u64, random: &RandomGraph, sources: &mut SourceMap, kernels: &Kerne
         keep: &random.keep,
         batch_invariant: false,
         draws: false,
+        tuning: None,
         fuse: None,
     };
     let mut rng = Rng::with_seed(seed);

@@ -42,6 +42,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
+/// A field that may be left out, written without `Some(…)`.
+pub(crate) fn given<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Raw<'a>>, D::Error> {
+    Raw::deserialize(deserializer).map(Some)
+}
+
 /// A word of the author's with its place.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(transparent)]

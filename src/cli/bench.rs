@@ -8,7 +8,7 @@ use crate::cli::cache::CacheArgs;
 use crate::cli::compile::json;
 use crate::cli::executor::{self, Chosen, ExecutorChoice};
 use crate::cli::input::Input;
-use crate::cli::{Failure, Format, ModelArgs, files, input, print_result};
+use crate::cli::{Failure, Format, ModelArgs, files, input, print_result, tuning};
 use crate::compile::{Compiler, Program};
 use crate::exec::Executor;
 use crate::exec::hal::HalOptions;
@@ -17,6 +17,7 @@ use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::inspect::bench::results::Results;
 use crate::inspect::bench::{BenchOptions, Report, bench};
 use crate::inspect::profile::{self, ProfileOptions, Profiled, profile};
+use crate::kernel::tuning::Tuning;
 
 /// The built-in graph of the streaming read.
 const STREAM_GRAPH: &str = "tools/bandwidth";
@@ -74,29 +75,38 @@ pub(super) fn run(args: BenchArgs) -> Result<(), Failure> {
         );
         return Err(Failure::Environment(message));
     }
-    let input = input::read(&args.model)?;
+    let mut input = input::read(&args.model)?;
     // Nothing is checked along the way, in debug builds either: that would be measured, too.
     let hal = HalOptions { track: false, validation_layers: false, dropped: None };
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
     let reference = ReferenceOptions { track: false, ..ReferenceOptions::new() };
     let mut chosen = executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &reference)?;
     let kept = args.cache.give(&mut chosen);
+    let (asked, device) = (args.model.tuning.as_deref(), Some(chosen.device()));
+    let tuning = tuning::read(asked, device, &input.kernels, &mut input.sources)?;
+    let tuning = tuning.as_ref();
     match &chosen {
-        Chosen::Hal(executor) => run_on(executor, "hal", &input, &args),
-        Chosen::Wgpu(executor) => run_on(executor, "wgpu", &input, &args),
-        Chosen::Reference(executor) => run_on(executor, "reference", &input, &args),
+        Chosen::Hal(executor) => run_on(executor, "hal", (&input, tuning), &args),
+        Chosen::Wgpu(executor) => run_on(executor, "wgpu", (&input, tuning), &args),
+        Chosen::Reference(executor) => run_on(executor, "reference", (&input, tuning), &args),
     }?;
     kept.keep(&chosen);
     Ok(())
 }
 
-fn run_on<E: Executor>(executor: &E, name: &str, input: &Input, args: &BenchArgs) -> Result<(), Failure> {
+fn run_on<E: Executor>(
+    executor: &E,
+    name: &str,
+    (input, tuning): (&Input, Option<&Tuning>),
+    args: &BenchArgs,
+) -> Result<(), Failure> {
     let limits = &executor.device().limits;
     let index = input.checkpoint.index();
     let Input { sources, graph, kernels, rules, checkpoint, .. } = input;
     let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
     let fuse = rules.as_ref();
-    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse };
+    let draws = false;
+    let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, tuning, fuse };
     // The program's own kernels, whatever folders were named; the graph has no weights, so that any checkpoint will do.
     let tool = Program::built_in(STREAM_GRAPH)?;
     let stream = tool.compiler(index, limits);
@@ -145,6 +155,7 @@ fn table(report: &Report) -> String {
         ("graph", report.graph.clone()),
         ("device", format!("{} ({})", report.device, report.driver)),
         ("executor", report.executor.clone()),
+        ("tuning", report.tuning.clone().unwrap_or_else(|| "none".to_owned())),
         ("plan", {
             let Report { dispatches, levels, barriers, .. } = report;
             format!("{dispatches} dispatches, {levels} levels, {barriers} barriers a step")

@@ -19,6 +19,7 @@ use crate::exec::hal::HalOptions;
 use crate::exec::reference::ReferenceOptions;
 use crate::exec::wgpu::{WgpuBackend, WgpuOptions};
 use crate::inspect::bisect::{self, BisectError, Settings, Side, Source, Tolerance};
+use crate::kernel::tuning::Tuning;
 
 /// More prompt than anyone compares by: a bound on what is read into memory.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
@@ -97,13 +98,15 @@ struct Configuration {
     graphs: Option<PathBuf>,
     shaders: Option<PathBuf>,
     target: Option<String>,
+    tuning: Option<PathBuf>,
     batch_invariant: bool,
     fuse: Option<Fuse>,
     plan: Option<String>,
 }
 
 /// Names of parts with a value.
-const PARTS: [&str; 9] = ["device", "step-tokens", "weights", "graph", "graphs", "shaders", "target", "fuse", "plan"];
+const PARTS: [&str; 10] =
+    ["device", "step-tokens", "weights", "graph", "graphs", "shaders", "target", "tuning", "fuse", "plan"];
 
 fn configuration(text: &str) -> Result<Configuration, String> {
     let mut found = Configuration {
@@ -116,6 +119,7 @@ fn configuration(text: &str) -> Result<Configuration, String> {
         graphs: None,
         shaders: None,
         target: None,
+        tuning: None,
         batch_invariant: false,
         fuse: None,
         plan: None,
@@ -142,7 +146,7 @@ fn configuration(text: &str) -> Result<Configuration, String> {
         }
         given.push(name);
     }
-    let with_graphs = ["step-tokens", "graph", "graphs", "shaders", "target", "fuse", "batch-invariant"];
+    let with_graphs = ["step-tokens", "graph", "graphs", "shaders", "target", "tuning", "fuse", "batch-invariant"];
     if let (Some(plan), Some(name)) = (&found.plan, given.iter().find(|name| with_graphs.contains(name))) {
         return Err(format!("`{name}` is for graphs, which are compiled; `{plan}` is run as it is"));
     }
@@ -169,6 +173,7 @@ impl Configuration {
             "weights" => self.weights = path,
             "graphs" => self.graphs = path,
             "shaders" => self.shaders = path,
+            "tuning" => self.tuning = path,
             "fuse" => {
                 let wrong = |_| format!("`fuse={value}`: expected on or off");
                 self.fuse = Some(Fuse::from_str(value, false).map_err(wrong)?);
@@ -190,6 +195,7 @@ impl Configuration {
             weights: or(&self.weights, &both.weights),
             graphs: or(&self.graphs, &both.graphs),
             shaders: or(&self.shaders, &both.shaders),
+            tuning: or(&self.tuning, &both.tuning),
             batch_invariant: self.batch_invariant || both.batch_invariant,
             fuse: self.fuse.unwrap_or(Fuse::Off),
             ..both.clone()
@@ -210,6 +216,7 @@ struct Opened {
     input: plans::Source,
     executor: Chosen,
     limits: Limits,
+    tuning: Option<Tuning>,
     step_tokens: u32,
     batch_invariant: bool,
     /// Whether only values that fusing leaves are looked at: to keep the others would undo it.
@@ -255,7 +262,7 @@ impl Opened {
             // What is said of both sides is of graphs.
             Some(plan) => {
                 let (graph, fuse) = (Some(plan.clone()), Fuse::default());
-                ModelArgs { graph, graphs: None, shaders: None, batch_invariant: false, fuse, ..model }
+                ModelArgs { graph, graphs: None, shaders: None, batch_invariant: false, tuning: None, fuse, ..model }
             }
             None => model,
         };
@@ -265,7 +272,7 @@ impl Opened {
             let message = format!("`plan={path}`: expected a plan file, as `compile -o` writes it");
             return Err(Failure::Environment(message));
         }
-        let input = plans::read(&model, &[], own.step_tokens)?;
+        let mut input = plans::read(&model, &[], own.step_tokens)?;
         let track = cfg!(debug_assertions);
         let hal = HalOptions { track, validation_layers: false, dropped: None };
         let wgpu = WgpuOptions { backend: WgpuBackend::Native, track, validation_layers: false };
@@ -274,9 +281,11 @@ impl Opened {
             Some(target) => limits(target)?,
             None => executor.device().limits.clone(),
         };
+        // Sides are to differ in what was said of them, not in what was kept for their devices.
+        let tuning = input.tuning(model.tuning.as_deref(), None)?;
         let step_tokens = own.step_tokens.unwrap_or(DEFAULT_STEP_TOKENS);
         let only_left = own.fuse == Some(Fuse::On);
-        Ok(Self { input, executor, limits, step_tokens, batch_invariant: model.batch_invariant, only_left })
+        Ok(Self { input, executor, limits, tuning, step_tokens, batch_invariant: model.batch_invariant, only_left })
     }
 
     fn side(&self) -> Side<'_, Chosen> {
@@ -284,7 +293,8 @@ impl Opened {
         let source = match &self.input.what {
             What::Graph(program) => {
                 let compiler = program.compiler(checkpoint.index(), &self.limits);
-                let compiler = Compiler { batch_invariant: self.batch_invariant, ..compiler };
+                let compiler =
+                    Compiler { batch_invariant: self.batch_invariant, tuning: self.tuning.as_ref(), ..compiler };
                 Source::Graph { compiler, step_tokens: self.step_tokens, only_left: self.only_left }
             }
             What::Plans { plans, .. } => Source::Plan(&plans.plans()[0]),

@@ -82,7 +82,7 @@ impl Kept {
 }
 
 /// The user's folder of what can be made again.
-fn default_folder() -> Option<PathBuf> {
+pub(super) fn default_folder() -> Option<PathBuf> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let folder = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
     Some(folder.join("graphc"))
@@ -94,7 +94,7 @@ fn key(device: &DeviceInfo) -> String {
     format!("{} {api:?} {name:?} {driver:?}", env!("CARGO_PKG_VERSION"))
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(super) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes all");
         text

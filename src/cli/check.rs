@@ -14,6 +14,7 @@ use crate::cli::{Failure, Format, print_result, rendered, weights};
 use crate::compile::{CompileError, Compiler};
 use crate::fuse::{self, Action, Unknown};
 use crate::graph::{self, Graph};
+use crate::kernel::tuning::{self, Tuning};
 use crate::kernel::{self, KernelLib};
 use crate::model::{self, detect};
 use crate::sources;
@@ -25,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
-    /// Graph files, or folders of graphs [default: those built in]
+    /// Graph files, folders of graphs, or tuning files [default: the graphs built in]
     paths: Vec<PathBuf>,
     /// Read kernels from this folder instead of those built in
     #[arg(long, value_name = "DIR")]
@@ -93,7 +94,7 @@ fn found(args: &CheckArgs) -> Result<Found, Failure> {
     let checkpoint = weights::open(args.weights.as_deref(), None)?;
     let mut map = SourceMap::new();
     let (kernels, mut diagnostics) = kernel::load(&mut map, &sources::shaders(args.shaders.as_deref())?);
-    let texts = texts(&args.paths)?;
+    let (tunings, texts) = texts(&args.paths)?.into_iter().partition::<Vec<_>, _>(|(_, text)| tuning::is_tuning(text));
     let count = texts.len();
     let mut parts = Vec::new();
     for (path, text) in all_parts(&args.paths)? {
@@ -106,6 +107,13 @@ fn found(args: &CheckArgs) -> Result<Found, Failure> {
     let unknown = if args.paths.is_empty() { Unknown::LeftOut } else { Unknown::Wrong };
     let rules = fuse::parse(&map, &files, &kernels, unknown);
     let rules = rules.map_err(|mut wrong| diagnostics.append(&mut wrong)).unwrap_or_default();
+    for (name, text) in tunings {
+        let source = map.add(name, text);
+        match Tuning::parse(&map, source) {
+            Ok(tuning) => diagnostics.extend(tuning.mistakes(&kernels).into_iter().map(|(_, mistake)| mistake)),
+            Err(mut found) => diagnostics.append(&mut found),
+        }
+    }
     let mut graphs = Vec::new();
     for (name, text) in texts {
         let source = map.add(name.as_str(), text);
@@ -179,7 +187,18 @@ fn against(
     let index = checkpoint.index();
     let sources = map;
     let (limits, keep, batch_invariant) = (&limits, &[], false);
-    let plain = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, fuse: None };
+    let plain = Compiler {
+        graph,
+        kernels,
+        sources,
+        index,
+        limits,
+        keep,
+        batch_invariant,
+        draws: false,
+        tuning: None,
+        fuse: None,
+    };
     // One token and several take different kernel variants; and there may be steps that draw.
     let mut lints = Vec::new();
     for (tokens, draws) in [(1, true), (1, false), (16, false)] {

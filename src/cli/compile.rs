@@ -10,10 +10,10 @@ use crate::base::raw::Reader;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
 use crate::cli::input::{self, Input};
-use crate::cli::{Failure, Fuse, ModelArgs, files, plans, print_result, rendered};
+use crate::cli::{Failure, Fuse, ModelArgs, files, plans, print_result, rendered, tuning};
 use crate::compile::{Compiled, Compiler, verify_file};
-use crate::exec::Executor;
 use crate::exec::wgpu::{WgpuBackend, WgpuExecutor, WgpuOptions};
+use crate::exec::{DeviceInfo, Executor};
 use crate::inspect::profile::{self, Profile};
 use crate::inspect::traffic::traffic;
 use crate::inspect::{dot, view};
@@ -106,8 +106,8 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         }
         return print_plan(args.model.graph.as_deref().unwrap_or_default(), plan, emit, args.format);
     }
-    let input = input::read(&args.model)?;
-    let limits = limits(args.plan.target.as_deref().unwrap_or("vulkan"))?;
+    let mut input = input::read(&args.model)?;
+    let target = target(args.plan.target.as_deref())?;
     if let Some(Emit::Graph) = emit {
         let text = match args.format {
             StageFormat::Json => json(&input.graph),
@@ -115,7 +115,7 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
         };
         return print_result(&text);
     }
-    let compiled = compile(&input, &args.model, &args.plan, &limits)?;
+    let compiled = compile(&mut input, &args.model, &args.plan, &target)?;
     if let Some(path) = &args.output {
         let text = file::to_text(&compiled.plan, &input.checkpoint.fingerprint());
         files::write(path, text.as_bytes())?;
@@ -130,7 +130,14 @@ pub(super) fn run(args: CompileArgs) -> Result<(), Failure> {
 }
 
 /// Compiles what was read; lints go to stderr.
-pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits: &Limits) -> Result<Compiled, Failure> {
+pub(super) fn compile(
+    input: &mut Input,
+    model: &ModelArgs,
+    args: &PlanArgs,
+    target: &Target,
+) -> Result<Compiled, Failure> {
+    let Target { limits, device } = target;
+    let tuning = tuning::read(model.tuning.as_deref(), device.as_ref(), &input.kernels, &mut input.sources)?;
     let compiler = Compiler {
         graph: &input.graph,
         kernels: &input.kernels,
@@ -140,6 +147,7 @@ pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits:
         keep: &model.keep,
         batch_invariant: model.batch_invariant,
         draws: args.draws,
+        tuning: tuning.as_ref(),
         fuse: input.rules.as_ref(),
     };
     let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
@@ -157,8 +165,8 @@ pub(super) fn compile(input: &Input, model: &ModelArgs, args: &PlanArgs, limits:
 /// The plan that a command is about: that of a plan file, verified, or of a graph, compiled.
 pub(super) fn plan(model: &ModelArgs, args: &PlanArgs) -> Result<CheckedPlan, Failure> {
     let Some(file) = model.graph.as_deref().map(plans::read_file).transpose()?.flatten() else {
-        let limits = limits(args.target.as_deref().unwrap_or("vulkan"))?;
-        return Ok(compile(&input::read(model)?, model, args, &limits)?.plan);
+        let target = target(args.target.as_deref())?;
+        return Ok(compile(&mut input::read(model)?, model, args, &target)?.plan);
     };
     let idle = flags_for_graphs(model, args).join(", ");
     match idle.is_empty() {
@@ -216,7 +224,7 @@ fn emit(args: &CompileArgs) -> Result<Option<Emit>, Failure> {
 
 /// The flags given that say how a graph is compiled.
 pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'static str> {
-    let ModelArgs { weights, adapt, state_init, graphs, shaders, keep, batch_invariant, fuse, set, .. } = model;
+    let ModelArgs { weights, adapt, state_init, graphs, shaders, keep, batch_invariant, fuse, set, tuning, .. } = model;
     let flags = [
         ("`--weights`", weights.is_some()),
         ("`--names`", adapt.names.is_some()),
@@ -228,6 +236,7 @@ pub(super) fn flags_for_graphs(model: &ModelArgs, plan: &PlanArgs) -> Vec<&'stat
         ("`--batch-invariant`", *batch_invariant),
         ("`--fuse`", *fuse != Fuse::default()),
         ("`--set`", !set.is_empty()),
+        ("`--tuning`", tuning.is_some()),
         ("`--tokens`", plan.tokens.is_some()),
         ("`--sequences`", plan.sequences.is_some()),
         ("`--rows`", plan.rows.is_some()),
@@ -306,14 +315,35 @@ pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("stages hold nothing that JSON cannot") + "\n"
 }
 
+/// What plans are for.
+pub(super) struct Target {
+    limits: Limits,
+    /// The device, if it is one that is there.
+    device: Option<DeviceInfo>,
+}
+
+/// What `--target` names.
+pub(super) fn target(name: Option<&str>) -> Result<Target, Failure> {
+    match name.unwrap_or("vulkan") {
+        "device" => {
+            let device = device()?;
+            Ok(Target { limits: device.limits.clone(), device: Some(device) })
+        }
+        other => Ok(Target { limits: limits(other)?, device: None }),
+    }
+}
+
+/// The first device that is there.
+fn device() -> Result<DeviceInfo, Failure> {
+    let options = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
+    Ok(WgpuExecutor::new(&options, None)?.device().clone())
+}
+
 pub(super) fn limits(target: &str) -> Result<Limits, Failure> {
     match target {
         "webgpu" => Ok(Limits::webgpu()),
         "vulkan" => Ok(Limits::vulkan()),
-        "device" => {
-            let options = WgpuOptions { backend: WgpuBackend::Native, track: false, validation_layers: false };
-            Ok(WgpuExecutor::new(&options, None)?.device().limits.clone())
-        }
+        "device" => Ok(device()?.limits),
         path if Path::new(path).is_file() => {
             let text = sources::read_text(Path::new(path))?;
             let mut map = SourceMap::new();

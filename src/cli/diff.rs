@@ -7,7 +7,7 @@ use clap::Args;
 use crate::base::diag::Diagnostic;
 use crate::base::span::SourceMap;
 use crate::base::step::StepShape;
-use crate::cli::compile::{PlanArgs, compile, flags_for_graphs, limits, verified};
+use crate::cli::compile::{PlanArgs, compile, flags_for_graphs, target, verified};
 use crate::cli::input::{self, Input};
 use crate::cli::{Failure, Format, ModelArgs, files, plans, print_result, rendered};
 use crate::inspect::budget::{self, Budget};
@@ -65,15 +65,15 @@ impl DiffArgs {
     }
 
     /// Compiles a graph for the step that the flags ask for, or for `tokens` and `sequences` where they do not say.
-    fn compile(&self, input: &Input, (tokens, sequences, draws): Step) -> Result<CheckedPlan, Failure> {
+    fn compile(&self, input: &mut Input, (tokens, sequences, draws): Step) -> Result<CheckedPlan, Failure> {
         let plan = PlanArgs {
             tokens: self.plan.tokens.or(tokens),
             sequences: self.plan.sequences.or(sequences),
             draws: self.plan.draws || draws,
             ..self.plan.clone()
         };
-        let limits = limits(plan.target.as_deref().unwrap_or("vulkan"))?;
-        Ok(compile(input, &self.model, &plan, &limits)?.plan)
+        let target = target(plan.target.as_deref())?;
+        Ok(compile(input, &self.model, &plan, &target)?.plan)
     }
 
     /// That no flag is given that only the compiling of a graph looks at.
@@ -98,7 +98,7 @@ fn compare(args: &DiffArgs, other: &str) -> Result<(), Failure> {
     }
     let [a, b] = sides.map(|side| match side {
         Side::Plan(plan) => Ok(*plan),
-        Side::Graph(input) => args.compile(&input, (None, None, false)),
+        Side::Graph(mut input) => args.compile(&mut input, (None, None, false)),
     });
     let (a, b) = (a?, b?);
     let found = diff::diff(&a, &b);
@@ -148,7 +148,7 @@ fn keep_to(args: &DiffArgs, path: &Path) -> Result<(), Failure> {
 
 /// The plan, or the plans of each step that a budget names.
 fn compiled(args: &DiffArgs, budget: &Budget) -> Result<Vec<CheckedPlan>, Failure> {
-    let input = match args.side(args.model.graph.as_deref())? {
+    let mut input = match args.side(args.model.graph.as_deref())? {
         Side::Plan(plan) => {
             args.are_plans_alone()?;
             return Ok(vec![*plan]);
@@ -165,7 +165,7 @@ fn compiled(args: &DiffArgs, budget: &Budget) -> Result<Vec<CheckedPlan>, Failur
             }
         }
     }
-    steps.into_iter().map(|step| args.compile(&input, step)).collect()
+    steps.into_iter().map(|step| args.compile(&mut input, step)).collect()
 }
 
 impl Verdict {

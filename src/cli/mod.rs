@@ -27,6 +27,8 @@ mod prompts;
 mod run;
 mod sampling;
 mod text;
+mod tune;
+mod tuning;
 mod verify;
 mod weights;
 
@@ -67,6 +69,8 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Measure how fast a model runs, and how fast the device could
     Bench(bench::BenchArgs),
+    /// Measure what kernels leave open inside the real step, and keep what is fastest for this device
+    Tune(Box<tune::TuneArgs>),
     /// Prove a plan by experiment: executors agree, its transitions are sufficient, and each is necessary
     Verify(verify::VerifyArgs),
     /// Run two configurations side by side, and find the first value that parts
@@ -116,6 +120,10 @@ struct ModelArgs {
     /// repeated)
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, f64)>,
+    /// Take what this file chooses where kernels leave something open, or `none` what their manifests do [default: what
+    /// `tune` has kept for the device that plans are for]
+    #[arg(long, value_name = "FILE|none")]
+    tuning: Option<PathBuf>,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -249,6 +257,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Tune(args) => tune::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Bisect(args) => bisect::run(*args),
         Command::Fmt(args) => fmt::run(args),

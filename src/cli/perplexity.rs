@@ -67,7 +67,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
     if !args.model.keep.is_empty() {
         return Err(Failure::Environment("`--keep` is for `run` and `compile`: nothing is kept here".into()));
     }
-    let input = plans::read(&args.model, &[], args.step_tokens)?;
+    let mut input = plans::read(&args.model, &[], args.step_tokens)?;
     input.check_rows(Some("`perplexity`"))?;
     // A model of no known size cannot be run, and running says why.
     let size = input.vocabulary();
@@ -95,13 +95,20 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
     let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: cfg!(debug_assertions), validation_layers: false };
     let reference = ReferenceOptions::new();
     let mut chosen = executor::choose(args.executor, args.device.as_deref(), &hal, &wgpu, &reference)?;
-    let kept = args.cache.give(&mut chosen);
-    let surprise = match &chosen {
-        Chosen::Hal(executor) => surprise(executor, args, &input, &tokens)?,
-        Chosen::Wgpu(executor) => surprise(executor, args, &input, &tokens)?,
-        Chosen::Reference(executor) => surprise(executor, args, &input, &tokens)?,
+    let cache = args.cache.give(&mut chosen);
+    let tuning = input.tuning(args.model.tuning.as_deref(), Some(chosen.device()))?;
+    let kept = Kept {
+        keep: &args.model.keep,
+        batch_invariant: args.model.batch_invariant,
+        draws: false,
+        tuning: tuning.as_ref(),
     };
-    kept.keep(&chosen);
+    let surprise = match &chosen {
+        Chosen::Hal(executor) => surprise(executor, args, (&input, kept), &tokens)?,
+        Chosen::Wgpu(executor) => surprise(executor, args, (&input, kept), &tokens)?,
+        Chosen::Reference(executor) => surprise(executor, args, (&input, kept), &tokens)?,
+    };
+    cache.keep(&chosen);
     let bytes = (text.len() - skipped) as u64;
     let (bits_per_byte, perplexity) = (surprise.bits_per_byte(bytes), surprise.perplexity());
     let Surprise { tokens, nats } = surprise;
@@ -112,12 +119,11 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
 fn surprise<E: Executor>(
     executor: &E,
     args: &PerplexityArgs,
-    input: &Source,
+    (input, kept): (&Source, Kept<'_>),
     tokens: &[u32],
 ) -> Result<Surprise, Failure> {
     let sizes = args.step_tokens.map_or_else(|| STEP_TOKENS.to_vec(), |size| vec![size]);
     let limits = executor.device().limits.clone();
-    let kept = Kept { keep: &args.model.keep, batch_invariant: args.model.batch_invariant, draws: false };
     let mut batch = open(executor, input, kept, &limits, (1, sizes))?;
     let bar = match std::io::stderr().is_terminal() {
         true => indicatif::ProgressBar::new(tokens.len() as u64 - 1),

@@ -12,10 +12,12 @@ use crate::base::role::OutputRole;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::cli::input::Input;
-use crate::cli::{Failure, Fuse, ModelArgs, files, input};
+use crate::cli::{Failure, Fuse, ModelArgs, files, input, tuning};
 use crate::compile::{Program, open_plan};
+use crate::exec::DeviceInfo;
 use crate::generate::Rows;
 use crate::generate::plans::{PlanSet, wanted_rows};
+use crate::kernel::tuning::Tuning;
 use crate::plan::file::{self, PlanFile};
 
 /// More plan than any model has: a bound on what is read into memory.
@@ -57,6 +59,7 @@ pub(super) fn read(model: &ModelArgs, further: &[String], step_tokens: Option<u3
         ("--batch-invariant", model.batch_invariant),
         ("--fuse", model.fuse != Fuse::default()),
         ("--set", !model.set.is_empty()),
+        ("--tuning", model.tuning.is_some()),
         ("--step-tokens", step_tokens.is_some()),
     ];
     if let Some((flag, _)) = needs_graph.iter().find(|(_, is_given)| *is_given) {
@@ -107,6 +110,19 @@ pub(super) fn read_file(path: &str) -> Result<Option<PlanFile>, Failure> {
 }
 
 impl Source {
+    /// The tuning of a graph for a device, or without one, when `asked` is what `--tuning` says; plans have what they
+    /// were compiled with.
+    pub(super) fn tuning(
+        &mut self,
+        asked: Option<&Path>,
+        device: Option<&DeviceInfo>,
+    ) -> Result<Option<Tuning>, Failure> {
+        match &mut self.what {
+            What::Graph(program) => tuning::read(asked, device, &program.kernels, &mut program.sources),
+            What::Plans { .. } => Ok(None),
+        }
+    }
+
     /// Name of the graph.
     pub(super) fn graph(&self) -> &str {
         match &self.what {

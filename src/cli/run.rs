@@ -16,7 +16,7 @@ use crate::cli::executor::{self, Chosen, ExecutorChoice, SanitizeChoice};
 use crate::cli::plans::{self, Source, What};
 use crate::cli::prompts::{self, Defaults, List, MAX_STRAY, Printer};
 use crate::cli::sampling::{self, EndArgs, SamplingArgs};
-use crate::cli::{Failure, ModelArgs, answer, cannot_print, files, log_sink, print_result, text};
+use crate::cli::{Failure, ModelArgs, answer, cannot_print, files, log_sink, print_result, text, tuning};
 use crate::compile::Compiler;
 use crate::exec::hal::HalOptions;
 use crate::exec::reference::ReferenceOptions;
@@ -29,6 +29,7 @@ use crate::generate::queue;
 use crate::generate::state::{self, StateOwner};
 use crate::generate::vocabulary::Vocabulary;
 use crate::generate::{GenerateError, Rows, STEP_TOKENS};
+use crate::kernel::tuning::Tuning;
 use crate::tensor::Tensor;
 
 /// The token with which the built-in model's texts begin and end.
@@ -161,6 +162,8 @@ struct Task<'a> {
     work: Work,
     /// What makes tokens text, if anything is known to.
     vocabulary: Option<&'a Vocabulary>,
+    /// What is taken where kernels leave something open.
+    tuning: Option<&'a Tuning>,
     /// How many sequences run side by side.
     capacity: u32,
     /// The file of the state to begin in.
@@ -182,7 +185,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     }
     args.end.check().map_err(Failure::Environment)?;
     log_sink::install(args.validate || args.drop_transition.is_some());
-    let input = plans::read(&args.model, &args.plans, args.step_tokens)?;
+    let mut input = plans::read(&args.model, &args.plans, args.step_tokens)?;
     if !args.dump.is_empty() && matches!(input.what, What::Plans { .. }) {
         let message =
             "`--dump` is for graphs, which are compiled when they are run; a plan has what it was compiled with";
@@ -216,8 +219,10 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     let read = began.elapsed();
     let mut chosen = choose(&args)?;
     let kept = args.cache.give(&mut chosen);
+    let tuning = input.tuning(args.model.tuning.as_deref(), Some(chosen.device()))?;
+    let tuning = tuning.as_ref();
     let opening = (read, began.elapsed() - read);
-    let task = Task { args: &args, input: &input, work, vocabulary, capacity, state_in, began, opening };
+    let task = Task { args: &args, input: &input, work, vocabulary, tuning, capacity, state_in, began, opening };
     match &chosen {
         Chosen::Hal(executor) => with_executor(executor, &task)?,
         Chosen::Wgpu(executor) => with_executor(executor, &task)?,
@@ -338,12 +343,13 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
     let mut rules = rules(task);
     let has_steps = matches!(&input.what, What::Graph(program) if program.graph.carry.is_some());
     let draws = args.sampling.draw.draws(&executor.device().kind, &rules, has_steps).map_err(Failure::Environment)?;
-    let kept = Kept { keep: &keep, batch_invariant: args.model.batch_invariant, draws };
+    let kept = Kept { keep: &keep, batch_invariant: args.model.batch_invariant, draws, tuning: task.tuning };
     let sizes = (*capacity, step_tokens(args, *capacity));
     let mut watch = Watch::nothing();
     if let What::Graph(program) = &input.what {
-        let Kept { keep, batch_invariant, .. } = kept;
-        let compiler = Compiler { keep, batch_invariant, ..program.compiler(input.checkpoint.index(), &limits) };
+        let Kept { keep, batch_invariant, tuning, .. } = kept;
+        let compiler =
+            Compiler { keep, batch_invariant, tuning, ..program.compiler(input.checkpoint.index(), &limits) };
         watch = Watch::new(&args.dump, &compiler, sizes.1.last().copied().expect("there is a size"))?;
     }
     let mut batch = open(executor, input, kept, &limits, sizes)?;
@@ -363,7 +369,7 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
     };
     if args.stats {
         print_start(task, stats.ready, batch.start_cost());
-        stats.print(executor.device(), batch.session().memory());
+        stats.print(executor.device(), task.tuning, batch.session().memory());
     }
     Ok(())
 }
@@ -377,13 +383,15 @@ pub(super) struct Kept<'a> {
     pub batch_invariant: bool,
     /// Whether steps may draw.
     pub draws: bool,
+    /// What is taken where kernels leave something open.
+    pub tuning: Option<&'a Tuning>,
 }
 
 /// A batch of `capacity` sequences, with steps of these sizes, of the graph or the plans at hand.
 pub(super) fn open<'a, E: Executor>(
     executor: &E,
     input: &'a Source,
-    Kept { keep, batch_invariant, draws }: Kept<'a>,
+    Kept { keep, batch_invariant, draws, tuning }: Kept<'a>,
     limits: &'a Limits,
     (capacity, step_tokens): (u32, Vec<u32>),
 ) -> Result<Batch<'a, E::Session>, Failure> {
@@ -395,7 +403,7 @@ pub(super) fn open<'a, E: Executor>(
     let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
     let batch = match &input.what {
         What::Graph(program) => {
-            let compiler = Compiler { keep, batch_invariant, draws, ..program.compiler(index, limits) };
+            let compiler = Compiler { keep, batch_invariant, draws, tuning, ..program.compiler(index, limits) };
             Batch::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?
         }
         What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, capacity, progress)?,
@@ -628,13 +636,14 @@ fn print_start(task: &Task<'_>, ready: Option<Instant>, cost: StartCost) {
 }
 
 impl Stats {
-    fn print(&self, device: &DeviceInfo, memory: MemoryUse) {
+    fn print(&self, device: &DeviceInfo, tuning: Option<&Tuning>, memory: MemoryUse) {
         let rate = |(count, time): (usize, Duration)| count as f64 / time.as_secs_f64().max(1e-9);
         let (before, after) = self.cost;
         let steps = (after.steps - before.steps).max(1);
         let cpu_us =
             (after.record_ns + after.submit_ns - before.record_ns - before.submit_ns) as f64 / steps as f64 / 1e3;
         eprintln!("device   {} ({}, {})", device.name, device.api, device.driver);
+        eprintln!("tuning   {}", tuning::line(tuning));
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         eprintln!(
             "memory   weights {:.2} MiB, state {:.2}, slots {:.2}, inputs {:.2}, the host's {:.2}",

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::base::limits::Limits;
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{Failure, Format, ModelArgs, input, log_sink, print_result};
+use crate::cli::{Failure, Format, ModelArgs, input, log_sink, print_result, tuning};
 use crate::compile::{Compiler, open_plan};
 use crate::exec::hal::{HalOptions, VulkanExecutor};
 use crate::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
@@ -272,12 +272,14 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
     {
         return plan_file(args, path, &text);
     }
-    let input = input::read(&args.model)?;
-    let limits = match devices {
-        Devices { hal: Some(executor), .. } => executor.device().limits.clone(),
-        Devices { wgpu: Some(executor), .. } => executor.device().limits.clone(),
-        _ => Limits::vulkan(),
+    let mut input = input::read(&args.model)?;
+    let device = match devices {
+        Devices { hal: Some(executor), .. } => Some(executor.device()),
+        Devices { wgpu: Some(executor), .. } => Some(executor.device()),
+        _ => None,
     };
+    let limits = device.map_or_else(Limits::vulkan, |device| device.limits.clone());
+    let tuning = tuning::read(args.model.tuning.as_deref(), device, &input.kernels, &mut input.sources)?;
     let compiler = Compiler {
         graph: &input.graph,
         kernels: &input.kernels,
@@ -287,6 +289,7 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
         keep: &args.model.keep,
         batch_invariant: args.model.batch_invariant,
         draws: false,
+        tuning: tuning.as_ref(),
         fuse: input.rules.as_ref(),
     };
     let mut sizes = vec![args.tokens.unwrap_or(1)];
@@ -309,10 +312,11 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
 
 /// A plan from its file, by itself: what else it may meet is not in there.
 fn plan_file(args: &VerifyArgs, path: &str, text: &str) -> Result<Subject, Failure> {
-    let is_given = args.tokens.is_some() || args.sequences.is_some() || args.model.batch_invariant;
-    if is_given || !args.model.keep.is_empty() {
-        let message = "a plan file is verified as it is; `--tokens`, `--sequences`, `--keep` and `--batch-invariant` \
-                       need a graph";
+    let (model, is_tuned) = (&args.model, args.model.tuning.is_some());
+    let is_given = args.tokens.is_some() || args.sequences.is_some() || model.batch_invariant || is_tuned;
+    if is_given || !model.keep.is_empty() {
+        let message = "a plan file is verified as it is; `--tokens`, `--sequences`, `--keep`, `--batch-invariant` and \
+                       `--tuning` need a graph";
         return Err(Failure::Environment(message.into()));
     }
     let (checkpoint, _) = input::checkpoint(&args.model)?;

@@ -14,7 +14,7 @@ use crate::fuse::find::Place;
 use crate::fuse::order;
 use crate::fuse::rule::{Action, ConstTerm, Rule, Step, Term};
 use crate::kernel::{Access, KernelLib, Template, map};
-use crate::model::bind::{Bound, PortShape};
+use crate::model::bind::{Bound, PortShape, Taken};
 use crate::model::{Model, Op, OpArg, OpId, Origin, Request, Value, ValueId};
 
 /// The model with a rule applied at some places; nothing if the places cannot all be rewritten together.
@@ -97,7 +97,7 @@ impl Parts<'_> {
             })
             .collect();
         let bound = Bound::new(kernel, &shapes, &given, step.span).map_err(|mut wrong| wrong.swap_remove(0))?;
-        let (_, variant) = bound.variant(kernel, self.request, step.span)?;
+        let Taken { bound, variant, tunable } = bound.take(kernel, &given, self.request, step.span)?;
         let workgroups = bound.workgroups(variant, step.span)?;
         let consts = bound.wgsl_consts(variant, step.span)?;
         let template = self.template(&variant.template);
@@ -118,7 +118,7 @@ impl Parts<'_> {
             args.push(OpArg { port: arg.port.clone(), access: kernel.access(at), input: inputs[at], output });
         }
         let label = args.iter().find_map(|arg| arg.output).map_or_else(String::new, |value| self.label(value));
-        Ok(Op { label, kernel: name.clone(), template, args, consts, given, workgroups, span })
+        Ok(Op { label, kernel: name.clone(), template, args, consts, given, workgroups, tunable, span })
     }
 
     /// A map, whose place is in the rule, where its expression is.
@@ -158,7 +158,8 @@ impl Parts<'_> {
         args.push(OpArg { port: map::RESULT.to_owned(), access, input: None, output: Some(output) });
         let (label, workgroups) = (self.label(output), kernel.workgroups.map(|size| size as u32));
         let (consts, given) = (Vec::new(), BTreeMap::new());
-        Ok(Op { label, kernel: "map".into(), template, args, consts, given, workgroups, span: step.span })
+        let (tunable, span) = (None, step.span);
+        Ok(Op { label, kernel: "map".into(), template, args, consts, given, workgroups, tunable, span })
     }
 
     /// What an op is called that defines a value: by the first of several.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::base::diag::Diagnostic;
 use crate::base::dtype::DType;
-use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
+use crate::base::raw::{Entries, Name, Raw, Reader, Spanned, given};
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::kernel::{GUARD_FACTS, KernelDef, KernelLib, map, unknown_name};
 
@@ -177,11 +177,6 @@ struct RewriteSyntax<'a> {
     pattern: Vec<Raw<'a>>,
     #[serde(borrow)]
     replacement: Vec<Raw<'a>>,
-}
-
-/// A field that may be left out, written without `Some(…)`.
-fn given<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Raw<'a>>, D::Error> {
-    Raw::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]

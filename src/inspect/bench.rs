@@ -50,6 +50,8 @@ pub struct Report {
     pub driver: String,
     /// `hal` or `wgpu`.
     pub executor: String,
+    /// The tuning file that plans were compiled with, if there was one.
+    pub tuning: Option<String>,
     /// Tokens of the prompt.
     pub prefill_tokens: u32,
     /// Steps of a round of decoding.
@@ -140,6 +142,7 @@ pub fn bench<E: Executor>(
         device: device.name.clone(),
         driver: device.driver.clone(),
         executor: name.to_owned(),
+        tuning: model.tuning.map(|tuning| tuning.name.clone()),
         prefill_tokens,
         decode_tokens,
         sequences,
@@ -285,7 +288,7 @@ fn synced<S: Session>(
 }
 
 /// Runs steps without reading anything but the last one's outputs; returns seconds a step.
-fn queued(
+pub(super) fn queued(
     session: &mut impl Session,
     (plan, inputs): (PlanId, &Inputs),
     state: &StateLayout,

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod oracle;
 pub mod profile;
 pub mod traffic;
+pub mod tune;
 pub mod values;
 pub mod verify;
 pub mod view;

@@ -11,10 +11,11 @@ use serde::Deserialize;
 use crate::base::diag::{Diagnostic, Severity};
 use crate::base::dtype::DType;
 use crate::base::fmt;
-use crate::base::raw::{Entries, Name, Raw, Reader, Spanned};
+use crate::base::raw::{Entries, Name, Raw, Reader, Spanned, given};
 use crate::base::span::{SourceId, SourceMap, Span};
 use crate::kernel::compose::{Part, PortBinding, compose, data_name};
 use crate::kernel::reflect::{ReflectedBinding, reflect};
+use crate::kernel::tune::tune;
 use crate::kernel::{
     Access, ConstDef, ConstValue, GUARD_FACTS, KernelDef, KernelLib, Line, LineOrigin, Override, OwnBinding, PortDef,
     PortUse, Template, Variant, format_fact, unknown_name, unroll, unusable_name, words,
@@ -45,6 +46,8 @@ struct KernelSyntax<'a> {
     dispatch: Vec<Raw<'a>>,
     #[serde(borrow, default)]
     variants: Vec<Raw<'a>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    tune: Option<Raw<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -144,9 +147,11 @@ impl<'a> Loader<'a> {
             None => Vec::new(),
         };
         push(reader, base, |template| variants.push(Variant { when: None, dispatch, batch_invariant: true, template }));
+        let tune = syntax.tune.and_then(|raw| tune(reader, raw, (&ports, &consts, &variants)));
         let unchecked = syntax.unchecked;
         variants.iter_mut().for_each(|variant: &mut Variant| variant.template.unchecked = unchecked);
-        let kernel = KernelDef { name: name.to_owned(), doc: syntax.doc, span, unchecked, ports, consts, variants };
+        let doc = syntax.doc;
+        let kernel = KernelDef { name: name.to_owned(), doc, span, unchecked, ports, consts, variants, tune };
         let found = check(&kernel, span);
         reader.diagnostics.extend(found);
         let is_complete = kernel.variants.last().is_some_and(|variant| variant.when.is_none());

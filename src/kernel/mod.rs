@@ -12,12 +12,15 @@ mod load;
 pub mod map;
 pub mod merge;
 pub mod reflect;
+pub mod tune;
+pub mod tuning;
 mod unroll;
 
 use crate::base::dtype::DType;
 use crate::base::expr::Expr;
 use crate::base::raw::{Name, Spanned};
 use crate::base::span::{SourceId, Span};
+use crate::kernel::tune::Tune;
 
 pub use load::load;
 
@@ -78,6 +81,8 @@ pub struct KernelDef {
     /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port
     /// alike.
     pub variants: Vec<Variant>,
+    /// What may be chosen for a device, if anything may.
+    pub tune: Option<Tune>,
 }
 
 impl KernelDef {

@@ -1,7 +1,7 @@
 //! Matches what an op is given with its kernel's ports.
 //!
-//! Gets the shapes at the ports and the op's own constants, returns the kernel's dims, every constant as WGSL, the
-//! variant to take and the dispatch size. Never looks at the graph around the op.
+//! Gets the shapes at the ports, the op's own constants and what a tuning chooses, returns the kernel's dims, every
+//! constant as WGSL, the variant to take and the dispatch size. Never looks at the graph around the op.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,11 @@ use crate::base::expr::EvalError;
 use crate::base::limits::Limits;
 use crate::base::raw::Spanned;
 use crate::base::span::Span;
+use crate::kernel::tune::Tune;
+use crate::kernel::tuning::{Choice, Fact};
 use crate::kernel::{ConstValue, KernelDef, Variant, format_fact};
-use crate::model::Request;
 use crate::model::weights::with_rank;
+use crate::model::{Request, Tunable};
 
 /// The shape of a tensor at a port.
 #[derive(Clone, Debug)]
@@ -37,6 +39,19 @@ pub struct Bound {
     numbers: BTreeMap<String, f64>,
     /// How what is at each port is stored; ports that define a value are absent.
     formats: BTreeMap<String, DType>,
+    /// The dims alone, and what the op gives.
+    dims: BTreeMap<String, i64>,
+}
+
+/// What is taken of a kernel for one op.
+#[derive(Clone, Debug)]
+pub struct Taken<'k> {
+    /// Its dims and constants.
+    pub bound: Bound,
+    /// Its text.
+    pub variant: &'k Variant,
+    /// What else might be taken, if anything might.
+    pub tunable: Option<Tunable>,
 }
 
 impl Bound {
@@ -94,6 +109,7 @@ impl Bound {
                 }
             }
         }
+        bound.dims.clone_from(&bound.names);
         bound.constants(kernel, op, &mut diagnostics);
         if diagnostics.is_empty() { Ok(bound) } else { Err(diagnostics) }
     }
@@ -152,31 +168,117 @@ impl Bound {
         }
     }
 
-    /// The first variant that the request admits and whose guard holds, by index.
+    /// The constants and the variant to take: those of the request's tuning where it chooses any, else the manifest's
+    /// own constants and the first variant whose guard holds. `given` is what the op gives itself, which stays.
     ///
     /// # Errors
-    /// If a guard has no value.
-    pub fn variant<'k>(
-        &self,
+    /// If a guard has no value, or refuses what a strict tuning chooses.
+    pub fn take<'k>(
+        self,
         kernel: &'k KernelDef,
+        given: &BTreeMap<String, f64>,
         request: &Request<'_>,
         op: Span,
-    ) -> Result<(usize, &'k Variant), Diagnostic> {
-        for (at, variant) in kernel.variants.iter().enumerate() {
-            let Some(when) = &variant.when else { return Ok((at, variant)) };
+    ) -> Result<Taken<'k>, Diagnostic> {
+        let variant = self.variant(kernel, request, op)?;
+        let Some(tune) = &kernel.tune else { return Ok(Taken { bound: self, variant, tunable: None }) };
+        let fact = |name: &str| match self.formats.get(name) {
+            Some(dtype) => Some(Fact::Format(*dtype)),
+            None => self.dims.get(name).copied().map(Fact::Size),
+        };
+        let by = tune.by.iter().filter_map(|name| Some((name.text.clone(), fact(&name.text)?))).collect();
+        let choice = request.tuning.and_then(|tuning| tuning.choice(&kernel.name, &fact));
+        let chosen = choice.map(|choice| {
+            let chosen = self.chosen(kernel, (tune, choice, variant), given, request, op);
+            (choice.is_strict, chosen)
+        });
+        let (bound, variant) = match chosen {
+            Some((_, Ok(chosen))) => chosen,
+            Some((true, Err(refused))) => return Err(refused),
+            Some((false, Err(_))) | None => (self, variant),
+        };
+        let open = tune.consts.iter().filter(|(name, _)| !given.contains_key(&name.text));
+        let consts = open.filter_map(|(name, _)| Some((name.text.clone(), *bound.names.get(&name.text)?))).collect();
+        let tunable =
+            Some(Tunable { kernel: kernel.name.clone(), at: by, consts, variant: variant.template.file.clone() });
+        Ok(Taken { bound, variant, tunable })
+    }
+
+    /// The same with what a tuning chooses in place of what the manifest does.
+    fn chosen<'k>(
+        &self,
+        kernel: &'k KernelDef,
+        (tune, choice, usual): (&Tune, &Choice, &'k Variant),
+        given: &BTreeMap<String, f64>,
+        request: &Request<'_>,
+        op: Span,
+    ) -> Result<(Self, &'k Variant), Diagnostic> {
+        // A choice may be for one size of steps alone, and where steps of other sizes sum in another order.
+        let admitted = |name: &str| !request.batch_invariant || tune.is_batch_invariant(name);
+        let consts: Vec<_> = choice.consts.iter().filter(|(name, _)| admitted(&name.text)).collect();
+        let named = choice.variant.as_ref().filter(|_| !request.batch_invariant);
+        if consts.is_empty() && named.is_none() {
+            return Ok((self.clone(), usual));
+        }
+        let mut bound = Self { names: self.dims.clone(), numbers: BTreeMap::new(), ..self.clone() };
+        consts.iter().for_each(|(name, value)| bound.set_number(&name.text, *value as f64));
+        given.iter().for_each(|(name, number)| bound.set_number(name, *number));
+        let mut diagnostics = Vec::new();
+        bound.constants(kernel, op, &mut diagnostics);
+        if !diagnostics.is_empty() {
+            return Err(diagnostics.swap_remove(0).also(choice.span, "chosen here"));
+        }
+        let refused = |message: String| Diagnostic::error(choice.span, message).also(op, "for this op");
+        for when in &tune.when {
+            if bound.holds(when, kernel, request, op)? != 0 {
+                continue;
+            }
+            let message = format!("`{}` cannot take this: `{}` does not hold", kernel.name, when.expr);
+            return Err(refused(message).also(when.span, "what must hold"));
+        }
+        let variant = match named {
+            None => bound.variant(kernel, request, op)?,
+            Some(name) => {
+                let of_file = kernel.variants.iter().find(|variant| variant.template.file == name.text);
+                of_file.ok_or_else(|| refused(format!("`{}` is no text of `{}`", name.text, kernel.name)))?
+            }
+        };
+        let (file, found) = (&usual.template.file, &variant.template.file);
+        match &variant.when {
+            Some(when) if named.is_some() && bound.holds(when, kernel, request, op)? == 0 => {
+                let message = format!("`{found}` cannot be taken: `{}` does not hold", when.expr);
+                Err(refused(message).also(when.span, "its guard"))
+            }
+            _ if named.is_none() && file != found => {
+                let message = format!("with this, `{found}` would be taken in place of `{file}`, whose guard fails");
+                let guard = usual.when.as_ref();
+                let refused = refused(message);
+                Err(guard.map_or(refused.clone(), |when| refused.also(when.span, "its guard")))
+            }
+            _ => Ok((bound, variant)),
+        }
+    }
+
+    /// The first variant that the request admits and whose guard holds.
+    fn variant<'k>(&self, kernel: &'k KernelDef, request: &Request<'_>, op: Span) -> Result<&'k Variant, Diagnostic> {
+        for variant in &kernel.variants {
+            let Some(when) = &variant.when else { return Ok(variant) };
             if request.batch_invariant && !variant.batch_invariant {
                 continue;
             }
-            match when.expr.eval(&|name| self.fact(name, request.limits)) {
-                Ok(0) => {}
-                Ok(_) => return Ok((at, variant)),
-                Err(error) => {
-                    let message = format!("a guard of `{}` has no value: {error}", kernel.name);
-                    return Err(Diagnostic::error(op, message).also(when.span, "the guard"));
-                }
+            if self.holds(when, kernel, request, op)? != 0 {
+                return Ok(variant);
             }
         }
         unreachable!("a kernel's last variant has no guard")
+    }
+
+    /// The value of a guard.
+    fn holds(&self, when: &Spanned, kernel: &KernelDef, request: &Request<'_>, op: Span) -> Result<i64, Diagnostic> {
+        when.expr.eval(&|name| self.fact(name, request.limits)).map_err(|error| {
+            let message = format!("a guard of `{}` has no value: {error}", kernel.name);
+            Diagnostic::error(op, message).also(when.span, "the guard")
+        })
     }
 
     /// The value of a name of a guard.

@@ -18,8 +18,9 @@ use crate::base::span::{SourceMap, Span};
 use crate::base::step::StepShape;
 use crate::checkpoint::Index;
 use crate::graph::{Arg, Carry, DimKind, Graph, InitWeight, Input, Layout, Node, Output, State};
+use crate::kernel::tuning::Tuning;
 use crate::kernel::{Access, KernelDef, KernelLib, map, unusable_name};
-use crate::model::bind::{Bound, PortShape};
+use crate::model::bind::{Bound, PortShape, Taken};
 use crate::model::dims::Dims;
 use crate::model::layouts::choose_layout;
 use crate::model::weights::{find, is_transposable, logical_shape, with_rank};
@@ -46,6 +47,8 @@ pub struct Request<'a> {
     pub batch_invariant: bool,
     /// Whether the step draws the next tokens itself, instead of giving logits.
     pub draws: bool,
+    /// What to take where kernels leave something open.
+    pub tuning: Option<&'a Tuning>,
 }
 
 /// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints. The checkpoint's layout
@@ -531,7 +534,7 @@ impl<'a> Builder<'a> {
         };
         let dtypes_agree = self.check_dtypes(kernel, inputs);
         let exclusive = self.check_exclusive(kernel, inputs);
-        let (_, variant) = self.ok(bound.variant(kernel, self.request, span))?;
+        let Taken { bound, variant, tunable } = self.ok(bound.take(kernel, given, self.request, span))?;
         let workgroups = self.ok(bound.workgroups(variant, span))?;
         let consts = self.ok(bound.wgsl_consts(variant, span))?;
         if !dtypes_agree || !exclusive {
@@ -563,7 +566,7 @@ impl<'a> Builder<'a> {
         let label = self.model.values[labelled].path.clone();
         let kernel = kernel.name.clone();
         let given = given.clone();
-        self.model.ops.push(Op { label, kernel, template, args: op_args, consts, given, workgroups, span });
+        self.model.ops.push(Op { label, kernel, template, args: op_args, consts, given, workgroups, tunable, span });
         Some(())
     }
 
@@ -755,6 +758,7 @@ impl<'a> Builder<'a> {
             consts: Vec::new(),
             given: BTreeMap::new(),
             workgroups,
+            tunable: None,
             span: expr.span,
         });
         Some(())

@@ -30,6 +30,7 @@ use crate::base::dtype::DType;
 use crate::base::role::{InputRole, OutputRole};
 use crate::base::span::Span;
 use crate::base::step::StepShape;
+use crate::kernel::tuning::Fact;
 use crate::kernel::{Access, Template};
 
 /// A typed graph.
@@ -152,6 +153,9 @@ pub struct Op {
     pub given: BTreeMap<String, f64>,
     /// Workgroups in x, y, z.
     pub workgroups: [u32; 3],
+    /// What its kernel leaves open, if anything.
+    #[serde(skip)]
+    pub tunable: Option<Tunable>,
     /// Its place in the graph.
     #[serde(skip)]
     pub span: Span,
@@ -159,6 +163,19 @@ pub struct Op {
 
 impl Entity for Op {
     const PREFIX: &'static str = "op";
+}
+
+/// What a kernel leaves open, as it was taken for one op.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tunable {
+    /// The kernel, whatever maps are in its loads and stores.
+    pub kernel: String,
+    /// What tells this use of the kernel from others.
+    pub at: Vec<(String, Fact)>,
+    /// The constants that a tuning may choose, but for those that the op gives, with their values.
+    pub consts: Vec<(String, i64)>,
+    /// The text, by its file.
+    pub variant: String,
 }
 
 /// Index of an [`Op`].
