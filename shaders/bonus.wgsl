@@ -4,6 +4,7 @@
 // Bytes per token: 12 C read, 4 C written, and r_k. Source: Peng et al., "RWKV-7", 2025, eq. 20.
 #import "shared/sum.wgsl"
 const LANES: u32 = 64u;
+override T: u32;
 override H: u32;
 override N: u32;
 

@@ -5,6 +5,7 @@
 // Source: Wu and He, "Group Normalization", 2018, eq. 1 to 7.
 #import "shared/sum.wgsl"
 const LANES: u32 = 64u;
+override T: u32;
 override heads: u32;
 override N: u32;
 override eps: f32;

@@ -4,6 +4,7 @@
 // Bytes per token: 8 C read, 4 C written. Source: RWKV-LM, RWKV-v7/rwkv_v7_demo.py, `F.normalize` of kk.
 #import "shared/sum.wgsl"
 const LANES: u32 = 64u;
+override T: u32;
 override heads: u32;
 override N: u32;
 override eps: f32;

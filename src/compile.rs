@@ -280,14 +280,24 @@ impl Compiler<'_> {
             let compiler = Compiler { keep, ..*self };
             let (model, _) = compiler.fused(compiler.model(one).ok()?.0).ok()?;
             let rests = lower::state_rests(&model, &schedule::build(&model).ok()?);
-            Some(Agreed { rests, joins: model.joins })
+            // Where steps of one token join none, rules may that are for many.
+            let many = StepShape { tokens: MANY_TOKENS, ..one };
+            let joins = match model.joins.is_empty() && self.fuse.is_some() {
+                true => compiler.fused(compiler.model(many).ok()?.0).ok()?.0.joins,
+                false => model.joins,
+            };
+            Some(Agreed { rests, joins })
         };
         // A kept value may be there in steps of other sizes only.
-        let of_one = if model.shape == one { None } else { of(self.keep).or_else(|| of(&[])) };
+        let is_known = model.shape == one && (self.fuse.is_none() || !model.joins.is_empty());
+        let of_one = if is_known { None } else { of(self.keep).or_else(|| of(&[])) };
         let of_one = of_one.filter(|agreed| agreed.rests.len() == model.state.len());
         of_one.unwrap_or_else(|| Agreed { rests: lower::state_rests(model, schedule), joins: model.joins.clone() })
     }
 }
+
+/// Tokens of a step for whose sake weights may lie side by side if none of one token wants them to.
+const MANY_TOKENS: u32 = 64;
 
 /// What plans of a session have in common.
 struct Agreed {

@@ -2,10 +2,20 @@
 struct Position { sequence: u32, is_first: bool, is_padding: bool }
 
 fn position(t: u32, sequences: u32) -> Position {
-    for (var s = 0u; s < sequences; s++) {
-        if t < load_offsets(s + 1u) {
-            return Position(s, t == load_offsets(s), t < load_offsets(s));
+    // The first sequence that ends behind the token.
+    var low = 0u;
+    var high = sequences;
+    while low < high {
+        let middle = (low + high) / 2u;
+        if t < load_offsets(middle + 1u) {
+            high = middle;
+        } else {
+            low = middle + 1u;
         }
     }
-    return Position(0u, false, true);
+    if low == sequences {
+        return Position(0u, false, true);
+    }
+    let begin = load_offsets(low);
+    return Position(low, t == begin, t < begin);
 }

@@ -97,7 +97,7 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
         if used.own.is_some() {
             continue;
         }
-        let width = granularity(port.dtype, used);
+        let width = granularity(port, used);
         for part in &port.parts {
             match bindings.iter_mut().find(|(number, ..)| *number == part.binding) {
                 Some((_, _, narrowest, writes)) => {
@@ -106,6 +106,12 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
                 }
                 None => bindings.push((part.binding, port.dtype, width, port.writes)),
             }
+        }
+    }
+    // A port's accessors see elements of one type, whichever of its bindings they come from.
+    while let Some((port, width)) = ports.iter().find_map(|port| Some((port, uneven(port, &bindings)?))) {
+        for part in &port.parts {
+            bindings.iter_mut().filter(|binding| binding.0 == part.binding).for_each(|binding| binding.2 = width);
         }
     }
     bindings.sort_unstable_by_key(|(number, ..)| *number);
@@ -125,10 +131,28 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
     out
 }
 
-/// The widest element through which all accessors of a port can work, in tensor elements.
-fn granularity(dtype: DType, used: &PortUse) -> u32 {
+/// The narrowest element of a port's bindings, if they differ.
+fn uneven(port: &PortBinding, bindings: &[(u32, DType, u32, bool)]) -> Option<u32> {
+    let of = |part: &Part| bindings.iter().find(|(number, ..)| *number == part.binding).map(|binding| binding.2);
+    let widths: Vec<u32> = port.parts.iter().filter_map(of).collect();
+    let narrowest = *widths.iter().min()?;
+    (widths.iter().max() != Some(&narrowest)).then_some(narrowest)
+}
+
+/// The widest element through which all accessors of a port can work, in tensor elements: none reaches across where a
+/// part begins.
+fn granularity(port: &PortBinding, used: &PortUse) -> u32 {
+    let begins = |width: &u32| {
+        let mut passed = 0;
+        port.parts.iter().all(|part| {
+            let fits = part.first.is_multiple_of((*width).into()) && u64::is_multiple_of(passed, (*width).into());
+            passed += part.count;
+            fits
+        })
+    };
     let narrowest = used.loads.iter().chain(&used.stores).copied().min().unwrap_or(1);
-    match dtype {
+    let narrowest = [8, 4, 2].into_iter().filter(|width| *width <= narrowest).find(begins).unwrap_or(1);
+    match port.dtype {
         DType::F32 | DType::U32 => narrowest.min(4),
         // A 32-bit word holds two elements, so even a scalar accessor goes through one.
         DType::F16 | DType::Bf16 => narrowest.max(2),

@@ -68,24 +68,55 @@ pub fn build(
     shape: &[u64],
 ) -> Result<MapKernel, Diagnostic> {
     let count: u64 = shape.iter().product();
-    let groups = count.div_ceil(WORKGROUP);
+    // Four elements a thread where every operand has four of its own, or one for all.
+    let fours: Option<Vec<String>> = operands.iter().map(|(_, operand)| index_of_four(operand, shape)).collect();
+    let fours = fours.filter(|_| count % 4 == 0);
+    let threads = if fours.is_some() { count / 4 } else { count };
+    let groups = threads.div_ceil(WORKGROUP);
     let workgroups = [groups.min(MAX_X), groups.div_ceil(MAX_X), 1];
     let mut lines = lib.map_prelude.clone();
     let mut head = format!(
         "@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(global_invocation_id) graphc_id: vec3<u32>) {{\n"
     );
     let _ = writeln!(head, "    let graphc_index = graphc_id.x + graphc_id.y * {}u;", workgroups[0] * WORKGROUP);
-    let _ = writeln!(head, "    if graphc_index >= {count}u {{ return; }}");
-    for (name, operand) in operands {
-        let _ = writeln!(head, "    let {name} = load_{name}({});", index_expression(operand, shape));
+    let _ = writeln!(head, "    if graphc_index >= {threads}u {{ return; }}");
+    let mut loads = Vec::new();
+    match &fours {
+        None => {
+            for (name, operand) in operands {
+                let _ = writeln!(head, "    let {name} = load_{name}({});", index_expression(operand, shape));
+                loads.push(1);
+            }
+            written(&mut lines, &head);
+            written(&mut lines, "    let graphc_value: f32 =");
+            expression_lines(&mut lines, expr, source);
+            written(&mut lines, &format!("    ;\n    store_{RESULT}(graphc_index, graphc_value);\n}}"));
+        }
+        Some(indices) => {
+            let parameters: Vec<String> = operands.iter().map(|(name, _)| format!("{name}: f32")).collect();
+            written(&mut lines, &format!("fn graphc_map({}) -> f32 {{\n    return", parameters.join(", ")));
+            expression_lines(&mut lines, expr, source);
+            written(&mut lines, "    ;\n}");
+            let mut values = [const { String::new() }; 4];
+            for (at, ((name, operand), index)) in operands.iter().zip(indices).enumerate() {
+                let is_shared = operand.iter().product::<u64>() == 1;
+                let _ = writeln!(head, "    let graphc_{at} = load_{name}{}({index});", if is_shared { "" } else { "4" });
+                loads.push(if is_shared { 1 } else { 4 });
+                for (value, lane) in values.iter_mut().zip([".x", ".y", ".z", ".w"]) {
+                    let comma = if at == 0 { "" } else { ", " };
+                    let _ = write!(value, "{comma}graphc_{at}{}", if is_shared { "" } else { lane });
+                }
+            }
+            let values = values.map(|value| format!("graphc_map({value})")).join(", ");
+            let _ = writeln!(head, "    store_{RESULT}4(graphc_index, vec4<f32>({values}));\n}}");
+            written(&mut lines, &head);
+        }
     }
-    written(&mut lines, &head);
-    written(&mut lines, "    let graphc_value: f32 =");
-    expression_lines(&mut lines, expr, source);
-    written(&mut lines, &format!("    ;\n    store_{RESULT}(graphc_index, graphc_value);\n}}"));
-    let read = PortUse { loads: vec![1], stores: vec![], own: None, access: Access { reads: true, writes: false } };
-    let write = PortUse { loads: vec![], stores: vec![1], own: None, access: Access { reads: false, writes: true } };
-    let mut ports = vec![read; operands.len()];
+    let read =
+        |width| PortUse { loads: vec![width], stores: vec![], own: None, access: Access { reads: true, writes: false } };
+    let stores = vec![if fours.is_some() { 4 } else { 1 }];
+    let write = PortUse { loads: vec![], stores, own: None, access: Access { reads: false, writes: true } };
+    let mut ports: Vec<PortUse> = loads.into_iter().map(read).collect();
     ports.push(write);
     let template = Template {
         file: source.name.clone(),
@@ -137,6 +168,19 @@ pub(super) fn index_expression(operand: &[u64], shape: &[u64]) -> String {
         stride_in *= own;
     }
     terms.join(" + ")
+}
+
+/// Index of four elements of an operand for the result's four elements `graphc_index`; of one element, if it has one
+/// alone. Nothing if four of the result's elements need others than four that follow each other.
+fn index_of_four(operand: &[u64], shape: &[u64]) -> Option<String> {
+    let (count, total) = (operand.iter().product::<u64>(), shape.iter().product::<u64>());
+    match () {
+        () if count == 1 => Some("0u".into()),
+        () if count % 4 != 0 => None,
+        () if count == total => Some("graphc_index".into()),
+        () if shape.ends_with(operand) => Some(format!("graphc_index % {}u", count / 4)),
+        () => None,
+    }
 }
 
 pub(super) fn written(lines: &mut Vec<Line>, text: &str) {

@@ -419,8 +419,15 @@ impl<'a> Lowering<'a> {
             let binding = Binding { label, writes, reads: arg.access.reads, min_bytes: 0 };
             let mut parts = Vec::new();
             if let Some(own) = used.own {
-                let place = self.places[value.index()].expect("every bound value has a place");
-                bindings.bound.insert(own.number, (binding, place.slice, dtype, false));
+                // A text that declares a port's storage takes it in one piece.
+                let runs = self.runs(value);
+                let [run] = runs.as_slice() else {
+                    let path = &self.model.values[value].path;
+                    let message = format!("the parts of `{path}` do not lie side by side");
+                    let note = format!("the text of `{}` declares the storage of `{}` itself", op.kernel, arg.port);
+                    return Err(Diagnostic::error(op.span, message).note(note));
+                };
+                bindings.bound.insert(own.number, (binding, run.place.slice, dtype, false));
                 parts.push(Part { binding: own.number, first: 0, count: self.model.values[value].count() });
             } else {
                 for run in self.runs(value) {
