@@ -13,7 +13,8 @@ override OCTET_ROWS: u32;
 override OCTET_PARTS: u32;
 override OCTET_PART: u32;
 const I8: u32 = max(I / 8u, 1u);
-// Workgroups lie along x, and where those are too many for one direction, in several layers along z.
+// Tiles of tokens lie along x, one after the other by the same rows. Blocks of rows lie along y, and where those are too
+// many for one direction, in several layers along z.
 const LAYERS: u32 = (O + 65535u * OCTET_ROWS - 1u) / (65535u * OCTET_ROWS);
 const ACROSS: u32 = ((O + OCTET_ROWS - 1u) / OCTET_ROWS + LAYERS - 1u) / LAYERS;
 #import "shared/octet.wgsl"
@@ -22,8 +23,8 @@ var<private> sums: array<f32, OCTET_ROWS>;
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let begin = (group.z * ACROSS + group.x) * OCTET_ROWS;
-    let first = group.y * OCTET_TILE;
+    let begin = (group.z * ACROSS + group.y) * OCTET_ROWS;
+    let first = group.x * OCTET_TILE;
     for (var part = 0u; part < OCTET_PARTS; part++) {
 #unroll n in OCTET_PART
         let eight${n} = lane + (part * OCTET_PART + ${n}u) * OCTET;
