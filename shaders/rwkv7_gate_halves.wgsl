@@ -12,6 +12,8 @@ override N: u32;
 override CHUNKS: u32;
 override THREADS: u32;
 override eps: f32;
+// Eights, so that a thread writes its own in one piece.
+@group(0) @binding(0) var<storage, read_write> halves: array<vec4<u32>>;
 const C8: u32 = max(C / 8u, 1u);
 // Eights of a head.
 const N8: u32 = max(N / 8u, 1u);
@@ -68,13 +70,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let factors = to_halves(largest_of(thread, most));
 #unroll n in CHUNKS
     if is_in${n} {
-        let to${n} = halves_at(t, c${n}, C);
-        let first_a${n} = first_half(a${n} * factors.x);
-        let first_e${n} = first_half(e${n} * factors.x);
-        store_halves4(to${n}, first_a${n});
-        store_halves4(to${n} + 1u, first_e${n});
-        store_halves4(to${n} + 64u, a${n} * factors.x - first_a${n});
-        store_halves4(to${n} + 65u, e${n} * factors.x - first_e${n});
+        let to${n} = halves_at(t, c${n}, C) / 2u;
+        let low_half${n} = first_half(a${n} * factors.x);
+        let high_half${n} = first_half(e${n} * factors.x);
+        halves[to${n}] = eight_halves(low_half${n}, high_half${n});
+        halves[to${n} + 32u] = eight_halves(a${n} * factors.x - low_half${n}, e${n} * factors.x - high_half${n});
     }
 #end
     if thread == 0u {

@@ -1,8 +1,10 @@
-// wkv7.wgsl with eight lanes per two rows of the state; N is 32 or 64, and subgroups have at least eight lanes.
+// wkv7.wgsl with four lanes per row of the state; N is 32 or 64, and subgroups have at least four lanes.
 //
 // state [B, H, N, N] read and written, r, w, k, v, kk, a [T, H N] read, offsets [S + 1] read, places [S] read,
 // y [T, H N] written; bytes and formula as there. A workgroup per 16 rows of a head's state and sequence. What all rows
-// need of some tokens is brought to workgroup memory once, and asked for while the tokens before are computed.
+// need of some tokens is brought to workgroup memory once, and asked for while the tokens before are computed. What a
+// token waits for is the sum that the one before went into: y of the one before is summed along with it, and the
+// vectors come from workgroup memory meanwhile.
 enable subgroups;
 override T: u32;
 override S: u32;
@@ -22,12 +24,14 @@ var<workgroup> all_kk: array<vec4<f32>, BLOCK * N4>;
 var<workgroup> all_kka: array<vec4<f32>, BLOCK * N4>;
 var<workgroup> all_v: array<vec2<f32>, BLOCK * ROWS / 2u>;
 
-// The sums over the eight lanes of two rows.
-fn row_sums(a: vec4<f32>, b: vec4<f32>) -> vec2<f32> {
-    let own = vec2((a.x + a.y) + (a.z + a.w), (b.x + b.y) + (b.z + b.w));
+fn sum4(part: vec4<f32>) -> f32 {
+    return (part.x + part.y) + (part.z + part.w);
+}
+
+// The sums over the four lanes of a row.
+fn row_sums(own: vec2<f32>) -> vec2<f32> {
     let two = own + quadSwapX(own);
-    let four = two + quadSwapY(two);
-    return four + subgroupShuffleXor(four, 4u);
+    return two + quadSwapY(two);
 }
 
 @compute @workgroup_size(THREADS)
@@ -38,17 +42,16 @@ fn main(
     @builtin(subgroup_invocation_id) invocation: u32,
 ) {
     let thread = subgroup * lanes + invocation;
-    let lane = thread % 8u;
-    let pair = thread / 8u;
-    let i = group.x % PARTS * ROWS + pair * 2u;
+    let lane = thread % 4u;
+    let own = thread / 4u;
+    let i = group.x % PARTS * ROWS + own;
     let head = group.x / PARTS;
     let first = load_offsets(group.y);
     let end = load_offsets(group.y + 1u);
     if first < end {
         let base = ((load_places(group.y) * H + head) * N + i) * N4 + lane;
-#unroll j in max(floor_div(N, 32), 1)
-        var s${j} = load_state4(base + ${j}u * 8u);
-        var t${j} = load_state4(base + N4 + ${j}u * 8u);
+#unroll j in max(floor_div(N, 16), 1)
+        var s${j} = load_state4(base + ${j}u * 4u);
 #end
         let last = end - 1u;
 #unroll b in max(floor_div(N, 32), 1)
@@ -61,6 +64,8 @@ fn main(
 #end
         let column = (group.x % PARTS * ROWS) / 2u + thread % (ROWS / 2u);
         var v0 = load_v2((min(first + thread / (ROWS / 2u), last) * H + head) * (N / 2u) + column);
+        // This lane's part of y of the token before.
+        var before = 0.0;
         for (var begin = first; begin < end; begin += BLOCK) {
             let count = min(end - begin, BLOCK);
             let next = begin + BLOCK;
@@ -85,43 +90,45 @@ fn main(
 #end
                 v0 = load_v2((min(next + thread / (ROWS / 2u), last) * H + head) * (N / 2u) + column);
             }
+#unroll j in max(floor_div(N, 16), 1)
+            var removed${j} = all_kk[lane + ${j}u * 4u];
+#end
             for (var t = 0u; t < count; t++) {
                 let at = t * N4 + lane;
-                var part_s = vec4<f32>();
-                var part_t = vec4<f32>();
-#unroll j in max(floor_div(N, 32), 1)
-                let kk${j} = all_kk[at + ${j}u * 8u];
-                part_s -= s${j} * kk${j};
-                part_t -= t${j} * kk${j};
+                let then = min(t + 1u, BLOCK - 1u) * N4 + lane;
+                var part = vec4<f32>();
+#unroll j in max(floor_div(N, 16), 1)
+                part -= s${j} * removed${j};
+                removed${j} = all_kk[then + ${j}u * 4u];
+                let w_${j} = all_w[at + ${j}u * 4u];
+                let kka_${j} = all_kka[at + ${j}u * 4u];
+                let k_${j} = all_k[at + ${j}u * 4u];
+                let r_${j} = all_r[at + ${j}u * 4u];
 #end
-                let sa = row_sums(part_s, part_t);
-                let v = all_v[t * (ROWS / 2u) + pair];
-                part_s = vec4<f32>();
-                part_t = vec4<f32>();
-#unroll j in max(floor_div(N, 32), 1)
-                let w${j} = all_w[at + ${j}u * 8u];
-                let kka${j} = all_kka[at + ${j}u * 8u];
-                let k${j} = all_k[at + ${j}u * 8u];
-                let r${j} = all_r[at + ${j}u * 8u];
-                s${j} = s${j} * w${j} + sa.x * kka${j} + v.x * k${j};
-                t${j} = t${j} * w${j} + sa.y * kka${j} + v.y * k${j};
-                part_s += s${j} * r${j};
-                part_t += t${j} * r${j};
-#end
-                let y = row_sums(part_s, part_t);
-                if lane == 0u {
-                    store_y2((((begin + t) * H + head) * N + i) / 2u, y);
+                let v = all_v[(t * ROWS + own) / 2u][own % 2u];
+                let sums = row_sums(vec2(sum4(part), before));
+                if lane == 0u && begin + t > first {
+                    store_y(((begin + t - 1u) * H + head) * N + i, sums.y);
                 }
+                part = vec4<f32>();
+#unroll j in max(floor_div(N, 16), 1)
+                s${j} = s${j} * w_${j} + sums.x * kka_${j} + v * k_${j};
+                part += s${j} * r_${j};
+#end
+                before = sum4(part);
             }
         }
-#unroll j in max(floor_div(N, 32), 1)
-        store_state4(base + ${j}u * 8u, s${j});
-        store_state4(base + N4 + ${j}u * 8u, t${j});
+        let y = row_sums(vec2(before, 0.0)).x;
+        if lane == 0u {
+            store_y((last * H + head) * N + i, y);
+        }
+#unroll j in max(floor_div(N, 16), 1)
+        store_state4(base + ${j}u * 4u, s${j});
 #end
     }
     if group.y == S - 1u && lane == 0u {
         for (var t = load_offsets(S); t < T; t++) {
-            store_y2(((t * H + head) * N + i) / 2u, vec2<f32>());
+            store_y((t * H + head) * N + i, 0.0);
         }
     }
 }

@@ -18,3 +18,8 @@ fn first_half(x: vec4<f32>) -> vec4<f32> {
 fn halves_at(t: u32, four: u32, width: u32) -> u32 {
     return ((t / 16u * (width / 16u) + four / 4u) * 32u + t % 16u) * 4u + four % 4u;
 }
+
+// Eight halves that follow each other, as they lie in memory.
+fn eight_halves(low: vec4<f32>, high: vec4<f32>) -> vec4<u32> {
+    return vec4(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+}

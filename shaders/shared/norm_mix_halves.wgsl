@@ -7,6 +7,8 @@ override M: u32;
 override THREADS: u32;
 override CHUNKS: u32;
 override eps: f32;
+// Eights, so that a thread writes its own in one piece.
+@group(0) @binding(0) var<storage, read_write> halves: array<vec4<u32>>;
 const SUMS: u32 = M + 4u;
 const C8: u32 = max(C / 8u, 1u);
 alias Row = array<mat2x4<f32>, CHUNKS>;
@@ -114,14 +116,12 @@ fn norm_mix_halves(t: u32) {
     let factors${m} = to_halves(take_largest(${m}u + 4u));
 #unroll n in CHUNKS
     if has_eight(${n}u) {
-        let at${m}_${n} = ${m}u * (T * C8) * 4u + halves_at(t, eight(${n}u) * 2u, C);
+        let at${m}_${n} = (${m}u * (T * C8) * 4u + halves_at(t, eight(${n}u) * 2u, C)) / 2u;
         let scaled${m}_${n} = mixed${m}_${n} * factors${m}.x;
         let a${m}_${n} = first_half(scaled${m}_${n}[0]);
         let b${m}_${n} = first_half(scaled${m}_${n}[1]);
-        store_halves4(at${m}_${n}, a${m}_${n});
-        store_halves4(at${m}_${n} + 1u, b${m}_${n});
-        store_halves4(at${m}_${n} + 64u, scaled${m}_${n}[0] - a${m}_${n});
-        store_halves4(at${m}_${n} + 65u, scaled${m}_${n}[1] - b${m}_${n});
+        halves[at${m}_${n}] = eight_halves(a${m}_${n}, b${m}_${n});
+        halves[at${m}_${n} + 32u] = eight_halves(scaled${m}_${n}[0] - a${m}_${n}, scaled${m}_${n}[1] - b${m}_${n});
     }
 #end
     if thread == 0u {
