@@ -12,6 +12,7 @@ use graphc::base::limits::Limits;
 use graphc::checkpoint::Checkpoint;
 use graphc::compile::Compiler;
 use graphc::exec::Executor;
+use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions};
 use graphc::generate::Rows;
 use graphc::sources;
 use graphc::tensor;
@@ -130,6 +131,8 @@ struct Text {
     variant: String,
     by_eights: bool,
     by_subgroups: bool,
+    by_octets: bool,
+    of_one_token: bool,
 }
 
 /// The texts of the manifest, in its order; the last has no guard.
@@ -144,11 +147,13 @@ fn texts(manifest: &str) -> Vec<Text> {
             variant: format!("Variant({}\n        ),", part[..end].replace(guard, "T > 0")),
             by_eights: guard.contains("I % 8 == 0"),
             by_subgroups: guard.contains("&& subgroups"),
+            by_octets: guard.contains("&& octets"),
+            of_one_token: guard.contains("T == 1"),
         });
     }
     let variant = String::new();
     let source = "linear.wgsl".to_owned();
-    texts.push(Text { source, variant, by_eights: false, by_subgroups: false });
+    texts.push(Text { source, variant, by_eights: false, by_subgroups: false, by_octets: false, of_one_token: false });
     texts
 }
 
@@ -197,17 +202,21 @@ fn every_text_is_right_at_every_size() {
         executors.push((format!("{kind:?} on {device}"), executor));
     }
     executors.extend(AnyExecutor::find(Kind::Reference, "").map(|executor| ("the reference".to_owned(), executor)));
+    let octets = ReferenceOptions { subgroup_size: 8, ..ReferenceOptions::new() };
+    let octets = ReferenceExecutor::new(&octets, None).expect("there is a CPU");
+    executors.push(("the reference by eight lanes".to_owned(), AnyExecutor::Reference(octets)));
     for text in &texts {
         let program = program(&shaders, text);
         let mut ran = 0;
         for (name, executor) in &executors {
             let limits = &executor.device().limits;
-            if text.by_subgroups && !limits.subgroups {
+            if (text.by_subgroups && !limits.subgroups) || (text.by_octets && !limits.octets) {
                 continue;
             }
             for (nth, size) in SIZES.into_iter().enumerate() {
                 // What takes the inputs one by one also takes any number of them.
                 let size = if text.by_eights { size } else { (size.0, size.1 - 1, size.2) };
+                let size = if text.of_one_token { (1, size.1, size.2) } else { size };
                 if matches!(executor, AnyExecutor::Reference(_)) && size.0 * size.1 * size.2 > REFERENCE_PRODUCTS {
                     continue;
                 }

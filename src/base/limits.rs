@@ -28,6 +28,9 @@ pub struct Limits {
     pub subgroups: bool,
     /// Lanes of the narrowest subgroup, 1 without subgroups.
     pub min_subgroup_size: u32,
+    /// Whether every subgroup has eight lanes, as those of software drivers on CPUs with vectors of 256 bits have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub octets: bool,
     /// Whether subgroups, all of which have 32 lanes then, may multiply matrices of 16 x 16 halves and add into ones of
     /// floats; halves are a type of kernels then, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -49,6 +52,7 @@ impl Limits {
             max_workgroup_storage_bytes: 16384,
             subgroups: false,
             min_subgroup_size: 1,
+            octets: false,
             cooperative_matrix: false,
         }
     }
@@ -69,6 +73,7 @@ impl Limits {
         Some(match name {
             "subgroups" => self.subgroups.into(),
             "subgroup_size" => self.min_subgroup_size.into(),
+            "octets" => (self.subgroups && self.octets).into(),
             "max_invocations" => self.max_invocations_per_workgroup.into(),
             "max_storage_buffers" => self.max_storage_buffers_per_dispatch.into(),
             "workgroup_bytes" => self.max_workgroup_storage_bytes.into(),
@@ -119,6 +124,7 @@ impl Limits {
         );
         at_least("subgroups", has.subgroups.into(), wants.subgroups.into());
         at_least("min_subgroup_size", has.min_subgroup_size.into(), wants.min_subgroup_size.into());
+        at_least("octets", has.octets.into(), wants.octets.into());
         at_least("cooperative_matrix", has.cooperative_matrix.into(), wants.cooperative_matrix.into());
         if has.min_storage_buffer_offset_alignment > wants.min_storage_buffer_offset_alignment {
             let (wants, has) = (wants.min_storage_buffer_offset_alignment, has.min_storage_buffer_offset_alignment);

@@ -138,8 +138,15 @@ pub struct Variant {
 }
 
 /// Names that a guard may use besides dims and constants, for what the device offers.
-pub const GUARD_FACTS: [&str; 6] =
-    ["subgroups", "subgroup_size", "max_invocations", "max_storage_buffers", "workgroup_bytes", "cooperative_matrix"];
+pub const GUARD_FACTS: [&str; 7] = [
+    "subgroups",
+    "subgroup_size",
+    "octets",
+    "max_invocations",
+    "max_storage_buffers",
+    "workgroup_bytes",
+    "cooperative_matrix",
+];
 
 /// The port and the element type of a guard's name `PORT_is_TYPE`, which is 1 if what is at the port is stored so.
 pub(crate) fn format_fact(name: &str) -> Option<(&str, DType)> {

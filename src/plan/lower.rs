@@ -643,6 +643,7 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
         max_workgroup_storage_bytes: kernels().map(|kernel| kernel.workgroup_bytes).max().unwrap_or(0),
         subgroups,
         min_subgroup_size: if subgroups { made_for.min_subgroup_size } else { 1 },
+        octets: subgroups && made_for.octets,
         cooperative_matrix: kernels().any(|kernel| kernel.needs_cooperative_matrix),
     }
 }

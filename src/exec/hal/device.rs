@@ -106,6 +106,7 @@ fn describe<A: Api>(adapter: &hal::ExposedAdapter<A>) -> DeviceInfo {
             max_workgroup_storage_bytes: has.max_compute_workgroup_storage_size,
             subgroups,
             min_subgroup_size: if subgroups { info.subgroup_min_size } else { 1 },
+            octets: subgroups && (info.subgroup_min_size, info.subgroup_max_size) == (8, 8),
             cooperative_matrix: has_matrices(adapter),
         },
         features: adapter

@@ -77,6 +77,7 @@ fn limits(subgroup_size: u32) -> Limits {
         max_workgroup_storage_bytes: 64 << 10,
         subgroups: true,
         min_subgroup_size: subgroup_size,
+        octets: subgroup_size == 8,
         cooperative_matrix: false,
     }
 }
