@@ -5,6 +5,7 @@
 // y [T, H N] written; bytes, formula and dispatch as there.
 enable subgroups;
 override T: u32;
+override B: u32;
 override S: u32;
 override H: u32;
 override N: u32;
@@ -19,9 +20,9 @@ fn sum4(v: vec4<f32>) -> f32 {
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let begin = load_offsets(group.y);
-    let end = load_offsets(group.y + 1u);
+    let end = min(load_offsets(group.y + 1u), T);
     if begin < end {
-        let base = (load_places(group.y) * H + group.x) * N * N4 + lane;
+        let base = (min(load_places(group.y), B - 1u) * H + group.x) * N * N4 + lane;
         // Row i's fours n are at i FOURS + n; every index is constant.
         var row: array<vec4<f32>, N * FOURS>;
         // Loops that choose, since a driver takes long to compile that many loads and stores.

@@ -20,6 +20,7 @@ use graphc::exec::{Executor, Inputs, Session, Weights};
 use graphc::fuse::Rules;
 use graphc::inspect::verify::TOLERANCE;
 use graphc::inspect::verify::{Trace, rules, trace};
+use graphc::plan::command::Command;
 use graphc::sources;
 use graphc::tensor::{Tensor, from_f32};
 use program::{graphc_with, text};
@@ -98,7 +99,9 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     for ((name, version), (ffn, tokens, draws)) in
         Version::ALL.into_iter().flat_map(|version| cases.map(|case| (version, case)))
     {
-        let checkpoint = random_model(version, &shape(2, [2, 64], ffn, [8, 8, 8, 8]), &Format::converted(DType::F16));
+        // Matrices are of 16 rows, and of weights too large to be packed with others.
+        let (heads, ranks) = if tokens == 1 { (2, [8; 4]) } else { (3, [16; 4]) };
+        let checkpoint = random_model(version, &shape(2, [heads, 64], ffn, ranks), &Format::converted(DType::F16));
         let program = Program::built_in(name, &[]).fused();
         if draws && program.graph.carry.is_none() {
             continue;
@@ -113,6 +116,24 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     }
     assert_eq!(applied, all);
     assert_eq!(all.len(), sources::rewrites(None).expect("built in").len());
+}
+
+#[test]
+fn a_layer_of_rwkv7_takes_few_levels() {
+    let mut matrices = Limits { cooperative_matrix: true, ..Limits::vulkan() };
+    (matrices.min_subgroup_size, matrices.max_storage_buffers_per_dispatch) = (32, 16);
+    let program = Program::built_in("rwkv7", &[]).fused();
+    let cost = |layers, tokens, limits: &Limits| {
+        let model = random_model(Version::V7, &shape(layers, [3, 64], 512, [16; 4]), &Format::converted(DType::F16));
+        let compiler = program.compiler(model.index(), limits, &[]);
+        let compiled = compiler.compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 });
+        let plan = compiled.unwrap_or_else(|error| panic!("{error}")).plan;
+        (plan.levels.len(), plan.commands().filter(|command| matches!(command, Command::Dispatch(_))).count())
+    };
+    for (tokens, limits, [levels, dispatches]) in [(1, &Limits::vulkan(), [5, 5]), (64, &matrices, [13, 15])] {
+        let (two, three) = (cost(2, tokens, limits), cost(3, tokens, limits));
+        assert_eq!([three.0 - two.0, three.1 - two.1], [levels, dispatches], "{tokens} tokens");
+    }
 }
 
 #[test]
