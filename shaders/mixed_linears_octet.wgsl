@@ -22,6 +22,7 @@ override MU3: u32;
 override MU4: u32;
 override MU5: u32;
 override MU6: u32;
+override FROM_LAST: u32;
 #import "shared/octet.wgsl"
 #import "shared/octet_norm.wgsl"
 #import "shared/octet_rows.wgsl"
@@ -39,6 +40,11 @@ fn mixing(row: u32) -> u32 {
     if row < END4 { return MU4; }
     if row < END5 { return MU5; }
     return MU6;
+}
+
+fn mixture(x: vec4<f32>, before: vec4<f32>, m: vec4<f32>) -> vec4<f32> {
+    if FROM_LAST == 1u { return before + (x - before) * m; }
+    return x + (before - x) * m;
 }
 
 @compute @workgroup_size(8)
@@ -62,8 +68,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
             mu = wanted;
 #unroll n in ceil_div(C, 64)
             let m${n} = (mu * C8 + eight(lane, ${n}u)) * 2u;
-            let a${n} = x[${n}][0] + (before${n}[0] - x[${n}][0]) * load_mu4(m${n});
-            let b${n} = x[${n}][1] + (before${n}[1] - x[${n}][1]) * load_mu4(m${n} + 1u);
+            let a${n} = mixture(x[${n}][0], before${n}[0], load_mu4(m${n}));
+            let b${n} = mixture(x[${n}][1], before${n}[1], load_mu4(m${n} + 1u));
             mixed[${n}][0] = select(vec4<f32>(), a${n}, has_eight(lane, ${n}u));
             mixed[${n}][1] = select(vec4<f32>(), b${n}, has_eight(lane, ${n}u));
 #end
