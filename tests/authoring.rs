@@ -27,6 +27,7 @@ const COPIED: [&str; 10] = [
     "linear.",
     "linear_by",
     "linear_narrow",
+    "linear_octet",
     "linear_one",
     "linear_subgroups",
     "linear_tiles",

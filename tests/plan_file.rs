@@ -93,7 +93,7 @@ fn what_no_check_can_know_is_refused_by_the_digest() {
         // Half of an op's rows are never computed.
         ("workgroups: (4, 1, 1)", "workgroups: (3, 1, 1)"),
         // Another formula.
-        ("map_result(graphc_index, graphc_value)", "map_result(graphc_index, -graphc_value)"),
+        ("map_result4(graphc_index, vec4<f32>(", "map_result4(graphc_index, -vec4<f32>("),
         ("max_workgroups_per_dimension: ", "max_workgroups_per_dimension: 1"),
         (r#"label: "layer0.ln1""#, r#"label: "layer0.ln2""#),
     ];

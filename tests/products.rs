@@ -161,8 +161,11 @@ fn texts(manifest: &str) -> Vec<Text> {
 fn program(shaders: &[(String, String)], text: &Text) -> Program {
     let mut shaders = shaders.to_vec();
     let (_, manifest) = shaders.iter_mut().find(|(path, _)| path == "linear.ron").expect("built in");
-    let before = manifest.split("variants: [").next().expect("the manifest");
-    *manifest = format!("{before}variants: [{}],\n)\n", text.variant);
+    let before = manifest.split("\n    variants: [").next().expect("the manifest");
+    // What the manifest leaves open names texts that are left out here.
+    let (head, open) = before.split_once("    tune: Tune(").expect("something is left open");
+    let before = format!("{head}{}\n", open.split_once("\n    ),\n").expect("its end").1);
+    *manifest = format!("{before}    variants: [{}],\n)\n", text.variant);
     Program::parse("product.ron", GRAPH.to_owned(), &shaders)
 }
 

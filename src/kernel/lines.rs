@@ -92,6 +92,9 @@ impl Reached {
     }
 }
 
+/// A called function and its arguments.
+type Call = (Handle<Function>, Vec<Handle<Expression>>);
+
 struct Walk<'a> {
     module: &'a Module,
     function: &'a Function,
@@ -194,12 +197,16 @@ impl Walk<'_> {
         let mut lines = BTreeSet::new();
         // An expression stands behind its operands, the result of a call behind its arguments.
         for (handle, expression) in expressions.iter() {
-            let operands = calls.get(&handle).cloned().unwrap_or_else(|| operands(expression));
+            let call = calls.get(&handle);
+            let operands = call.map_or_else(|| operands(expression), |(_, arguments)| arguments.clone());
             if operands.iter().any(|operand| carriers.contains(operand)) {
                 match self.lines.authors(expressions.get_span(handle)) {
-                    Some(line) => lines.insert(line),
-                    None => carriers.insert(handle),
-                };
+                    Some(line) => lines.extend([line]),
+                    None => {
+                        carriers.insert(handle);
+                        lines.extend(call.map_or_else(BTreeSet::new, |(function, _)| self.authored(*function)));
+                    }
+                }
             }
         }
         lines.into_iter().collect()
@@ -208,6 +215,8 @@ impl Walk<'_> {
     /// The author's lines whose expressions make values, looked for through lines of the compiler's.
     fn makers(&self, values: &[Handle<Expression>]) -> Vec<u32> {
         let expressions: &Arena<Expression> = &self.function.expressions;
+        let mut calls = BTreeMap::new();
+        results(&self.function.body, &mut calls);
         let mut lines = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut open = values.to_vec();
@@ -219,19 +228,28 @@ impl Walk<'_> {
                 Some(line) => {
                     lines.insert(line);
                 }
-                None => open.extend(operands(&expressions[handle])),
+                None => match calls.get(&handle) {
+                    Some((function, _)) => lines.extend(self.authored(*function)),
+                    None => open.extend(operands(&expressions[handle])),
+                },
             }
         }
         lines.into_iter().collect()
     }
+
+    /// The author's lines of a function that the compiler's lines call.
+    fn authored(&self, function: Handle<Function>) -> BTreeSet<u32> {
+        let expressions = &self.module.functions[function].expressions;
+        expressions.iter().filter_map(|(handle, _)| self.lines.authors(expressions.get_span(handle))).collect()
+    }
 }
 
-/// The arguments of each call in a block, by its result.
-fn results(block: &Block, calls: &mut BTreeMap<Handle<Expression>, Vec<Handle<Expression>>>) {
+/// What each call in a block calls, and with which arguments, by its result.
+fn results(block: &Block, calls: &mut BTreeMap<Handle<Expression>, Call>) {
     for statement in block.iter() {
         match statement {
-            Statement::Call { arguments, result: Some(result), .. } => {
-                calls.insert(*result, arguments.clone());
+            Statement::Call { function, arguments, result: Some(result) } => {
+                calls.insert(*result, (*function, arguments.clone()));
             }
             Statement::Block(inner) => results(inner, calls),
             Statement::If { accept, reject, .. } => {
