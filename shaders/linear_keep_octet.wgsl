@@ -6,7 +6,6 @@ enable subgroups;
 override B: u32;
 override C: u32;
 // Of the variants for wide subgroups.
-override ROWS: u32;
 const O: u32 = C;
 #import "shared/octet.wgsl"
 #import "shared/octet_product.wgsl"

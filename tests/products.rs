@@ -236,8 +236,8 @@ fn matrices_are_taken_for_halves_where_the_device_has_them() {
     let mut shaders = sources::shaders(None).expect("built in");
     let (_, manifest) = shaders.iter_mut().find(|(path, _)| path == "linear.ron").expect("built in");
     *manifest = manifest.replace(
-        "variants: [",
-        "variants: [Variant(when: \"T >= 48 && cooperative_matrix && weight_is_f16\", source: \"matrices.wgsl\", \
+        "\n    variants: [",
+        "\n    variants: [Variant(when: \"T >= 48 && cooperative_matrix && weight_is_f16\", source: \"matrices.wgsl\", \
          dispatch: [\"ceil_div(O, 16)\", \"ceil_div(T, 16)\"], batch_invariant: false),",
     );
     shaders.push(("matrices.wgsl".to_owned(), MATRICES.to_owned()));

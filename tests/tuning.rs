@@ -203,11 +203,12 @@ fn whatever_is_chosen_computes_the_same() {
     let executors = [AnyExecutor::find(Kind::Hal, "llvmpipe"), Some(AnyExecutor::Reference(looks))];
     for executor in executors.into_iter().flatten() {
         let device = executor.device().name.clone();
+        // Texts for narrow subgroups leave little open.
+        let is_wide = executor.device().limits.min_subgroup_size >= 16;
+        let least = if is_wide { 8 } else { 1 };
         let fused = compare(&executor, &mut Program::rwkv7().fused(), &[1]);
-        assert!(fused >= 8, "{device}: {fused} plans differ from the usual one");
-        // Narrow subgroups leave nothing but the number of tokens that share a workgroup.
+        assert!(fused >= least, "{device}: {fused} plans differ from the usual one");
         let plain = compare(&executor, &mut Program::rwkv7(), &[1, 5]);
-        let least = if executor.device().limits.min_subgroup_size >= 16 { 8 } else { 3 };
         assert!(plain >= least, "{device}: {plain} plans differ from the usual one");
         if let AnyExecutor::Reference(executor) = &executor {
             let (findings, omitted) = executor.findings();
@@ -371,7 +372,7 @@ fn what_tune_keeps_counts_from_then_on() {
     let model = dir.file("small.safetensors");
     let on = [&["--weights", text(&model)], &on[..]].concat();
     let tuned = run(&[&["tune", "--rounds", "1"], &on[..]].concat()).fine();
-    assert!(tuned.out.contains("mixed_linears") && tuned.out.contains("ROWS 4 -> 1"), "{tuned}");
+    assert!(tuned.out.contains("linear_one_octet.wgsl -> linear_narrow_subgroups.wgsl"), "{tuned}");
     let file = kept(&dir);
     assert!(tuned.out.contains(text(&file)), "{tuned}");
     run(&["fmt", "--check", text(&file)]).fine();
