@@ -429,7 +429,10 @@ fn on_reference(
 ) -> Result<Option<Vec<Option<String>>>, Failure> {
     let plans: Vec<&Plan> = subject.plans.iter().map(|plan| &**plan).collect();
     let sanitize = Some(Sanitize { not_finite: false });
-    let executor = ReferenceExecutor::new(&ReferenceOptions { sanitize, ..ReferenceOptions::new() }, None)?;
+    let usual = ReferenceOptions::new();
+    // Plans for subgroups of eight lanes are run by such.
+    let subgroup_size = if plans.iter().any(|plan| plan.limits.octets) { 8 } else { usual.subgroup_size };
+    let executor = ReferenceExecutor::new(&ReferenceOptions { sanitize, subgroup_size, ..usual }, None)?;
     let (mut session, ids) = match open(&executor, subject) {
         Ok(opened) => opened,
         Err(Failure::Environment(reason)) => {
