@@ -186,11 +186,11 @@ fn table(report: &Report) -> String {
 /// How far results are from those of the graph as it is written.
 fn compared(results: &Results) -> String {
     let Results { rows, greedy_tokens_equal, .. } = results;
-    let how_far = match (results.fuse_off_difference, results.largest_logit) {
-        (Some(difference), Some(largest)) => {
+    let how_far = match (results.fuse_off_difference, results.median_difference, results.largest_logit) {
+        (Some(difference), Some(median), Some(largest)) => {
             let relation = if results.are_right { "within" } else { "WRONG: up to" };
             let side = if results.are_right { "of" } else { "from" };
-            format!("{relation} {difference:.1e} {side} --fuse off (largest logit {largest:.1})")
+            format!("{relation} {difference:.1e} {side} --fuse off, median {median:.1e} (largest logit {largest:.1})")
         }
         _ => "not those of --fuse off: logits that are no numbers".to_owned(),
     };
