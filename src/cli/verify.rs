@@ -60,9 +60,10 @@ pub(super) struct VerifyArgs {
     /// Print every mutant, with who noticed it
     #[arg(long)]
     list: bool,
-    /// Try the rewrite rules, each by itself, and nothing else; needs no checkpoint
-    #[arg(long)]
-    rules: bool,
+    /// Try the rewrite rules, each by itself, and nothing else; needs no checkpoint. With a name, those that have it in
+    /// theirs
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    rules: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -174,8 +175,8 @@ struct Subject {
 pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     look_across_submissions();
     log_sink::install_keeping();
-    if args.rules {
-        return rules::run(&args);
+    if let Some(only) = &args.rules {
+        return rules::run(&args, only);
     }
     let mut notes = Vec::new();
     let devices = devices(args.device.as_deref(), &mut notes)?;
@@ -210,7 +211,7 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
             format!("fused and unfused plans differ on {executor} by {difference:.1e} at {at}")
         });
         report.failures.extend(words);
-        let mut found = rules::find(&args.model, &Devices { hal: None, wgpu: None }, args.seed)?;
+        let mut found = rules::find(&args.model, &Devices { hal: None, wgpu: None }, (args.seed, ""), &mut |_| Ok(()))?;
         report.failures.append(&mut found.failures);
         report.rules = Some(found);
     }

@@ -4,7 +4,6 @@
 //! applied in every size of its examples on the executor on the CPU, unless that is said. Never reads a checkpoint.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -40,7 +39,7 @@ pub(super) struct Found {
 
 /// A rule.
 #[derive(Debug, Serialize)]
-struct RuleFound {
+pub(super) struct RuleFound {
     rule: String,
     /// In how many sizes it was applied.
     shapes: usize,
@@ -53,17 +52,19 @@ struct RuleFound {
     executors: BTreeSet<&'static str>,
 }
 
-/// `graphc verify --rules`: the rules and nothing else.
-pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+/// `graphc verify --rules`: the rules whose names contain `only`, and nothing else. Text is printed rule by rule, since
+/// drivers compile for minutes.
+pub(super) fn run(args: &VerifyArgs, only: &str) -> Result<(), Failure> {
     let mut notes = Vec::new();
     let devices = devices(args.device.as_deref(), &mut notes)?;
-    let mut found = find(&args.model, &devices, args.seed)?;
+    let mut each = |rule: &RuleFound| match args.format {
+        Format::Text => print_result(&rule_text(rule)),
+        Format::Json => Ok(()),
+    };
+    let mut found = find(&args.model, &devices, (args.seed, only), &mut each)?;
     found.notes.splice(0..0, notes);
     print_result(&match args.format {
-        Format::Text => {
-            let notes = found.notes.iter().map(|note| format!("{:<11}{note}\n", "note"));
-            text(&found) + &notes.collect::<String>()
-        }
+        Format::Text => found.notes.iter().map(|note| format!("{:<11}{note}\n", "note")).collect(),
         Format::Json => serde_json::to_string_pretty(&found).expect("a report is plain data") + "\n",
     })?;
     match found.failures.as_slice() {
@@ -72,8 +73,13 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// Tries all rules of the folders that are meant.
-pub(super) fn find(model: &ModelArgs, devices: &Devices, seed: u64) -> Result<Found, Failure> {
+/// Tries the rules of the folders that are meant whose names contain `only`, and tells of each when it was tried.
+pub(super) fn find(
+    model: &ModelArgs,
+    devices: &Devices,
+    (seed, only): (u64, &str),
+    each: &mut dyn FnMut(&RuleFound) -> Result<(), Failure>,
+) -> Result<Found, Failure> {
     let shaders = sources::shaders(model.shaders.as_deref())?;
     let rules = sources::rewrites(model.graphs.as_deref())?;
     let wrong = |error: CompileError| Failure::Diagnostics(format!("{error}\n"));
@@ -88,7 +94,11 @@ pub(super) fn find(model: &ModelArgs, devices: &Devices, seed: u64) -> Result<Fo
         notes: BTreeSet::new(),
         failures: Vec::new(),
     };
-    let rules: Vec<_> = trials.rig.rules().cloned().collect();
+    let rules: Vec<_> = trials.rig.rules().filter(|rule| rule.name.contains(only)).cloned().collect();
+    if rules.is_empty() && !only.is_empty() {
+        let known = trials.rig.rules().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Failure::Diagnostics(format!("error: no rule has `{only}` in its name, known are {known}\n")));
+    }
     let bar = bar("trying rules");
     bar.set_length(rules.len() as u64);
     let mut found = Vec::new();
@@ -97,7 +107,9 @@ pub(super) fn find(model: &ModelArgs, devices: &Devices, seed: u64) -> Result<Fo
         if rule.examples.is_empty() {
             trials.failures.push(format!("rule `{}` has no `examples` to try it in", rule.name));
         }
-        found.push(trials.rule(&rule.name, &cases));
+        let rule = trials.rule(&rule.name, &cases);
+        bar.suspend(|| each(&rule))?;
+        found.push(rule);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -195,14 +207,11 @@ impl Trials<'_> {
 
 /// The rules for readers, a line each.
 pub(super) fn text(found: &Found) -> String {
-    let mut out = String::new();
-    for RuleFound { rule, shapes, runs, difference, executors, .. } in &found.rules {
-        let executors = executors.iter().copied().collect::<Vec<_>>().join(", ");
-        let _ = writeln!(
-            out,
-            "{:<11}{rule}: {shapes} sizes, {runs} runs on {executors}, at most {difference:.1e} apart",
-            "rule"
-        );
-    }
-    out
+    found.rules.iter().map(rule_text).collect()
+}
+
+fn rule_text(found: &RuleFound) -> String {
+    let RuleFound { rule, shapes, runs, difference, executors, .. } = found;
+    let executors = executors.iter().copied().collect::<Vec<_>>().join(", ");
+    format!("{:<11}{rule}: {shapes} sizes, {runs} runs on {executors}, at most {difference:.1e} apart\n", "rule")
 }
