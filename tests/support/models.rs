@@ -197,7 +197,8 @@ impl List {
     /// The tensors of one block.
     ///
     /// The gains make each branch of the formula comparable with what it is added to: adapters as large as their bias,
-    /// a bonus as large as the normalised output. `w0` covers both the channels that forget within a few tokens and those that keep for hundreds.
+    /// a bonus as large as the normalised output. `w0` covers both the channels that forget within a few tokens and
+    /// those that keep for hundreds.
     fn block(&mut self, layer: usize, shape: &Shape) {
         let (width, ffn) = (self.width, shape.ffn);
         let att = format!("blocks.{layer}.att");
