@@ -401,7 +401,7 @@ fn what_tune_keeps_counts_from_then_on() {
     let note = format!("note: 2 of 3 choices of `{}` do not fit these kernels and are left out", text(&file));
     assert!(with.err.contains(&note) && with.err.contains("(1 choices)"), "{with}");
     run_model(&["--tuning", text(&file)])
-        .fails(1, &["there is no kernel `gone`", "`ROWS` is 7, expected one of 1, 2, 4, 8, 16"]);
+        .fails(1, &["there is no kernel `gone`", "`ROWS` is 7, expected one of 1, 2, 3, 4, 5, 6, 8, 16"]);
     std::fs::write(&file, "Tuning(").expect("written");
     let with = run_model(&[]).fine();
     assert!(with.err.contains("is no tuning and is not used") && with.err.contains("tuning   none"), "{with}");
