@@ -137,6 +137,28 @@ fn a_layer_of_rwkv7_takes_few_levels() {
 }
 
 #[test]
+fn small_models_are_planned_for_matrices_too() {
+    let mut matrices = Limits { cooperative_matrix: true, max_workgroup_storage_bytes: 49152, ..Limits::vulkan() };
+    (matrices.min_subgroup_size, matrices.max_storage_buffers_per_dispatch) = (32, 16);
+    (matrices.max_invocations_per_workgroup, matrices.max_workgroup_size) = (1024, [1024; 3]);
+    // Weights of up to 16384 halves are packed with others, where no text can bind them by itself.
+    for (heads, ffn, has_matrices) in [(1, 96, false), (1, 288, true), (2, 96, false), (2, 160, true), (3, 96, true)] {
+        let shape = Shape { vocab: 64, ..shape(2, [heads, 64], ffn, [16; 4]) };
+        for (name, version) in Version::ALL {
+            let checkpoint = random_model(version, &shape, &Format::converted(DType::F16));
+            let program = Program::built_in(name, &[]).fused();
+            let compiler = program.compiler(checkpoint.index(), &matrices, &[]);
+            for tokens in [48, 64, 96, 128, 256] {
+                let compiled = compiler.compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 });
+                let plan = compiled.unwrap_or_else(|error| panic!("{name}, {heads} heads, {ffn}: {error}")).plan;
+                let found = plan.kernels.values().any(|kernel| kernel.needs_cooperative_matrix);
+                assert_eq!(found, has_matrices, "{name}, {heads} heads, {ffn}, {tokens} tokens");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_plan_beside_another_is_the_one_that_is_made_alone() {
     let checkpoint = random_model(Version::V7, &shape(3, [2, 64], 128, [8; 4]), &Format::converted(DType::F16));
     let program = Program::built_in("rwkv7", &[]).fused();

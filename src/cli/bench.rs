@@ -196,5 +196,8 @@ fn compared(results: &Results) -> String {
     };
     let drawn = results.drawn_tokens.zip(results.drawn_tokens_equal);
     let drawn = drawn.map_or_else(String::new, |(all, equal)| format!(", drawn ones in {equal} of {all}"));
-    format!("{how_far}, greedy tokens equal in {greedy_tokens_equal} of {rows}{drawn}")
+    let rounding = results.reordered_difference.map_or_else(String::new, |difference| {
+        format!("; --fuse off summed in another order is up to {difference:.1e} from itself")
+    });
+    format!("{how_far}, greedy tokens equal in {greedy_tokens_equal} of {rows}{drawn}{rounding}")
 }

@@ -133,8 +133,16 @@ pub fn bench<E: Executor>(
     let joined = (0..sequences).map(|_| batch.join()).collect::<Result<Vec<_>, _>>()?;
     let prompt = prompt(prefill_tokens, batch.options().vocabulary);
     let seconds = seconds(&mut batch, &joined, &prompt, (&plan, drawing), options)?;
-    let compare = |expected| results::compare(&mut batch, &joined, &prompt, &expected);
-    let results = expected.map(compare).transpose()?;
+    let compare = |expected| results::compare(&mut batch, &joined, &prompt, expected);
+    let mut results = expected.as_ref().map(compare).transpose()?;
+    drop(batch);
+    if let (Some(results), Some(expected)) = (&mut results, &expected)
+        && !results.are_right
+    {
+        let model = Compiler { batch_invariant: true, ..as_written(model) };
+        let mut batch = Batch::open(executor, model, checkpoint, sizes(sequences), &mut |_, _| ())?;
+        results.reordered_difference = results::reordered(&mut batch, sequences, &prompt, expected)?;
+    }
 
     let (summary, device) = (plan.summary(), executor.device());
     Ok(Report {
@@ -182,10 +190,13 @@ fn unfused<E: Executor>(
     options: &BenchOptions,
 ) -> Result<Expected, GenerateError> {
     let BenchOptions { prefill_tokens, sequences, .. } = *options;
-    let model = Compiler { fuse: None, keep: &[], ..model };
-    let mut batch = Batch::open(executor, model, checkpoint, sizes(sequences), &mut |_, _| ())?;
+    let mut batch = Batch::open(executor, as_written(model), checkpoint, sizes(sequences), &mut |_, _| ())?;
     let prompt = prompt(prefill_tokens, batch.options().vocabulary);
     results::expected(&mut batch, sequences, &prompt)
+}
+
+fn as_written(model: Compiler<'_>) -> Compiler<'_> {
+    Compiler { fuse: None, keep: &[], ..model }
 }
 
 /// Seconds of the whole prompt, and of a step.

@@ -1,7 +1,8 @@
 //! Whether what is measured computes what the graph says.
 //!
 //! Gets a batch of the graph as it is written, keeps what it computes (`expected`); gets the batch that is measured,
-//! says how far it is from that (`compare`). What holds then: both have read the same tokens, in the plans that
+//! says how far it is from that (`compare`), and how far the graph as it is written is from itself in another order
+//! (`reordered`). What holds then: both have read the same tokens, in the plans that
 //! rounds run: the prompt, steps of one token of each sequence, and steps that draw. Never needs both batches at once,
 //! so that a model which fills the memory can be compared.
 
@@ -12,10 +13,11 @@ use crate::generate::batch::{Batch, Draw, DrawFeed, Feed, Logits, Next, Sequence
 use crate::generate::sample::{Sampling, argmax};
 use crate::generate::{GenerateError, Rows};
 
-/// How far logits may be from those of `--fuse off`, relative to the largest: sums of fused kernels go another way, and
-/// products of halves leave out what is below both halves of a float. A driver that lost the lower halves of products
-/// was at 6e-4. Models of random weights may be beyond it where they divide by what is next to nothing, as with a
-/// sequence's first tokens; the median of rows then says more.
+/// How far logits may be from those of `--fuse off`, relative to the largest: sums of fused kernels go another way,
+/// tensor cores cut sums, and products of halves leave out what is below both halves of a float; all of that was at
+/// most 1e-5 on an H100, where products that lost the lower halves were at 7e-4 and more. A model that multiplies
+/// rounding from layer to layer may be beyond it; the median of rows then says more, and what another order of
+/// summation does.
 pub const TOLERANCE: f64 = 2e-4;
 
 /// Steps of one token of each sequence.
@@ -45,6 +47,10 @@ pub struct Results {
     pub drawn_tokens_equal: Option<u64>,
     /// Whether no logit is further off than may be, and no drawn token's logit further below the best.
     pub are_right: bool,
+    /// Where results are not right: the largest difference of a logit of the graph as it is written from itself, summed
+    /// in another order (`--batch-invariant`). That is what rounding alone does to the model. Nothing elsewhere, if
+    /// one is no number, or if it was summed in that order before.
+    pub reordered_difference: Option<f64>,
 }
 
 /// What the graph as it is written computes.
@@ -88,19 +94,13 @@ pub(super) fn compare<S: Session>(
     prompt: &[u32],
     expected: &Expected,
 ) -> Result<Results, GenerateError> {
-    let mut apart = Apart::default();
-    apart.row(&expected.prompt, &run_prompt(batch, joined, prompt)?);
-    for (tokens, logits) in &expected.steps {
-        let found = run_step(batch, joined, tokens)?;
-        logits.iter().zip(&found).for_each(|(expected, found)| apart.row(&expected[0], &found[0]));
-    }
+    let apart = rows_apart(batch, joined, prompt, expected)?;
     let limit = apart.largest * TOLERANCE;
     // There is nothing to draw from what is no number.
     let drawn = match batch.draws() && apart.difference.is_finite() {
         true => Some(drawn(batch, joined, expected, limit)?),
         false => None,
     };
-    let is_number = |value: f64| Some(value).filter(|value| value.is_finite());
     let are_drawn_right = drawn.as_ref().is_none_or(|drawn| drawn.are_right);
     Ok(Results {
         fuse_off_difference: is_number(apart.difference),
@@ -113,7 +113,39 @@ pub(super) fn compare<S: Session>(
         drawn_tokens_equal: drawn.as_ref().map(|drawn| drawn.equal),
         // What is no number is within nothing.
         are_right: apart.difference.is_finite() && apart.difference <= limit && are_drawn_right,
+        reordered_difference: None,
     })
+}
+
+/// How far another order of summation is from what was expected, in a batch whose sequences none has joined.
+pub(super) fn reordered<S: Session>(
+    batch: &mut Batch<'_, S>,
+    sequences: u32,
+    prompt: &[u32],
+    expected: &Expected,
+) -> Result<Option<f64>, GenerateError> {
+    let joined = (0..sequences).map(|_| batch.join()).collect::<Result<Vec<_>, _>>()?;
+    Ok(is_number(rows_apart(batch, &joined, prompt, expected)?.difference).filter(|difference| *difference > 0.0))
+}
+
+fn is_number(value: f64) -> Option<f64> {
+    Some(value).filter(|value| value.is_finite())
+}
+
+/// Runs the prompt and the steps, and compares all rows.
+fn rows_apart<S: Session>(
+    batch: &mut Batch<'_, S>,
+    joined: &[SequenceId],
+    prompt: &[u32],
+    expected: &Expected,
+) -> Result<Apart, GenerateError> {
+    let mut apart = Apart::default();
+    apart.row(&expected.prompt, &run_prompt(batch, joined, prompt)?);
+    for (tokens, logits) in &expected.steps {
+        let found = run_step(batch, joined, tokens)?;
+        logits.iter().zip(&found).for_each(|(expected, found)| apart.row(&expected[0], &found[0]));
+    }
+    Ok(apart)
 }
 
 /// The logits after the prompt. All sequences are then before their first token.
