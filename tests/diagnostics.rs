@@ -148,7 +148,7 @@ const CARRY_OF_TOKENS: &str = "Output(logits)},
     ),";
 
 /// Mistakes in a graph, for `graphc check`.
-const IN_GRAPHS: [Change; 42] = [
+const IN_GRAPHS: [Change; 44] = [
     ("ron_syntax", TINY, "name: \"tiny\",", "name: \"tiny\""),
     ("ron_unclosed_string", TINY, "w.table\", \"y\": \"logits\"", "w.table, \"y\": \"logits\""),
     ("unknown_field", TINY, "outputs: {", "output: {"),
@@ -163,6 +163,8 @@ const IN_GRAPHS: [Change; 42] = [
     ("carried_twice", TINY, "Output(logits)},", CARRY_OF_TOKENS),
     ("not_an_expression", TINY, "[\"S + 1\"]", "[\"S + \"]"),
     ("unknown_function", TINY, "[\"S + 1\"]", "[\"max2(S, 1)\"]"),
+    ("state_not_finite", TINY, "init: 0.0", "init: NaN"),
+    ("argument_not_finite", TINY, "\"gain\": 0.5", "\"gain\": -1e999"),
     ("count_without_hole", TINY, "scale.{}", "scale"),
     ("unknown_op", TINY, "Op(\"product\"", "Op(\"produkt\""),
     ("unknown_port", TINY, "\"weight\": \"w.table\"", "\"wieght\": \"w.table\""),

@@ -238,7 +238,12 @@ impl Scope<'_> {
             return self.name(reader, raw).map(Arg::Tensor);
         }
         if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
-            return reader.node::<f64>(raw).map(|number| Arg::Number(number, NumberPlace(span)));
+            let number = reader.node::<f64>(raw)?;
+            if !number.is_finite() {
+                let message = format!("an argument is {number}, expected a finite number");
+                reader.diagnostics.push(Diagnostic::error(span, message));
+            }
+            return Some(Arg::Number(number, NumberPlace(span)));
         }
         match reader.node::<ArgSyntax<'_>>(raw)? {
             ArgSyntax::Eval(expr) => reader.expr(expr).map(Arg::Eval),

@@ -201,6 +201,10 @@ fn state<'a>(reader: &mut Reader<'a>, name: Name, raw: Raw<'a>) -> Option<State>
     };
     let shape = reader.exprs(&syntax.shape);
     let (init, init_weight) = init(reader, syntax.init)?;
+    if !init.is_finite() {
+        let message = format!("state `{}` begins as {init}, expected a finite number", name.text);
+        reader.diagnostics.push(Diagnostic::error(reader.span(syntax.init), message));
+    }
     if let Some(InitWeight { pattern, .. }) = &init_weight
         && pattern.text.matches("{}").count() != usize::from(per.is_some())
     {
