@@ -15,7 +15,7 @@ use crate::generate::{GenerateError, Rows};
 
 /// How far logits may be from those of `--fuse off`, relative to the largest: sums of fused kernels go another way,
 /// tensor cores cut sums, and products of halves leave out what is below both halves of a float; all of that was at
-/// most 1e-5 on an H100, where products that lost the lower halves were at 7e-4 and more. A model that multiplies
+/// most 4e-5 on an H100, where products that lost the lower halves were at 7e-4 and more. A model that multiplies
 /// rounding from layer to layer may be beyond it; the median of rows then says more, and what another order of
 /// summation does.
 pub const TOLERANCE: f64 = 2e-4;
