@@ -3,7 +3,8 @@
 //! Gets [`CheckedPlan`]s, weights and inputs; returns outputs. A session holds weights and state once and any number of
 //! plans over them; everything that can be done once is done in [`Executor::open`] and [`Session::prepare`]. A step
 //! writes a few small inputs and submits commands recorded beforehand: once for all steps where they can be submitted
-//! again, or else for the next step while the GPU runs this one. Executors decide nothing: order, memory and transitions are the plan's.
+//! again, or else for the next step while the GPU runs this one. Executors decide nothing: order, memory and
+//! transitions are the plan's.
 
 pub mod hal;
 pub mod reference;

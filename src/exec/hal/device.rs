@@ -699,8 +699,7 @@ impl<A: Api> Timeline<A> {
         Ok(Self { fence, submitted: 0, reached: Cell::new(0), has_failed: false })
     }
 
-    /// Submits what the encoder has recorded; returns the value to wait for, which is never zero. The encoder is
-    /// submitted through this timeline alone.
+    /// Submits what the encoder, no other timeline's, has recorded; returns the value to wait for, which is never zero.
     ///
     /// # Panics
     /// If the encoder holds nothing, or what may not be submitted again, or not yet.
@@ -714,10 +713,9 @@ impl<A: Api> Timeline<A> {
         assert!(encoder.value <= self.reached.get(), "a command buffer is waited for before it is submitted again");
         let value = self.submitted + 1;
         let queue = &self.fence.gpu.queue;
-        // SAFETY: the buffer is of this device and lives on in its encoder; it was not submitted before, or may be
-        // again and is not in flight, as asserted. What it uses is kept alive by owners that are dropped after this
-        // timeline has been waited for, or replaced when its encoder has been reset. P3 and P4 order its commands, P8
-        // those of two submissions.
+        // SAFETY: the buffer is of this device and lives on in its encoder; it was not submitted before, or may be again
+        // and is not in flight, as asserted. What it uses is kept alive by owners that go after this timeline has been
+        // waited for, and its encoder dropped or reset. P3 and P4 order its commands, P8 those of two submissions.
         let result = unsafe { queue.submit(&[commands], &[], (self.fence.raw(), value)) };
         if let Err(error) = result {
             self.has_failed = true;
