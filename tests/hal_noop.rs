@@ -8,14 +8,13 @@ mod hal_plan;
 
 use graphc::base::arena::Arena;
 use graphc::base::dtype::DType;
-use graphc::exec::hal::{HalExecutor, HalOptions, HalSession};
+use graphc::exec::hal::{Backend, HalExecutor, HalOptions, HalSession};
 use graphc::exec::replay::{Edit, TransitionAt};
 use graphc::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use graphc::plan::command::{KernelId, Transition};
 use graphc::plan::usage::Usage;
 use graphc::plan::weights::{StateBuffer, WeightPiece};
 use hal_plan::{INIT, ROW_COUNT, alternate, alternate_between, checked, expected, first, inputs, open, plan};
-use wgpu_hal::Api;
 use wgpu_hal::api::{Noop, Vulkan};
 
 fn options() -> HalOptions {
@@ -65,7 +64,7 @@ fn slot_bytes(count: u64) -> u64 {
     2 * count * 4
 }
 
-fn slots_are_the_largest_plans<A: Api>(executor: &HalExecutor<A>, step_done: fn(u32, Vec<f32>, Vec<f32>)) {
+fn slots_are_the_largest_plans<A: Backend>(executor: &HalExecutor<A>, step_done: fn(u32, Vec<f32>, Vec<f32>)) {
     for counts in [[16, 64], [64, 16]] {
         let mut session = open(executor).expect("open");
         assert_eq!(session.memory().slot_bytes, 0);
@@ -134,7 +133,7 @@ fn noop_slots_that_cannot_grow_stay_as_they_are() {
     assert_eq!(session.memory().slot_bytes, slot_bytes(64));
 }
 
-fn state_goes_there_and_back<A: Api>(executor: &HalExecutor<A>) {
+fn state_goes_there_and_back<A: Backend>(executor: &HalExecutor<A>) {
     let mut session = open(executor).expect("open");
     let row = |session: &mut HalSession<A>, row| session.read_state(0, row).expect("state");
     for number in 0..hal_plan::ROWS {
@@ -160,7 +159,7 @@ fn vulkan_state_goes_there_and_back() {
     }
 }
 
-fn a_kernel_that_fails_leaves_nothing_behind<A: Api>(executor: &HalExecutor<A>) {
+fn a_kernel_that_fails_leaves_nothing_behind<A: Backend>(executor: &HalExecutor<A>) {
     let mut session = open(executor).expect("open");
     let mut broken = plan(16);
     broken.kernels[KernelId::new(1)].wgsl = "fn main() { let x: u32 = 1.5; }".to_owned();

@@ -8,9 +8,9 @@ mod hal_plan;
 
 use std::sync::Mutex;
 
-use graphc::exec::ExecError;
 use graphc::exec::hal::{HalExecutor, HalOptions};
 use graphc::exec::replay::TransitionAt;
+use graphc::exec::{ExecError, STEPS_IN_FLIGHT, Session};
 use hal_plan::{alternate, open};
 use wgpu_hal::api::Vulkan;
 
@@ -47,7 +47,10 @@ fn messages(dropped: Option<TransitionAt>) -> Result<Vec<String>, String> {
         Err(error) => panic!("{error}"),
     };
     let mut session = open(&executor).expect("open");
-    alternate(&mut session, 5, |_, _, _| ());
+    // Each plan's frames several times, so that commands are submitted again.
+    alternate(&mut session, 16, |_, _, _| ());
+    let recordings = session.cpu_cost().recordings;
+    assert_eq!(recordings, 2 * STEPS_IN_FLIGHT as u64, "two plans, whose commands are kept under layers, too");
     drop(session);
     drop(executor);
     let messages = std::mem::take(&mut *MESSAGES.lock().expect("no test panics while it logs"));

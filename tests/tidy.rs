@@ -59,12 +59,13 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 const LOWER_IMPORTS: [&str; 3] = ["schedule", "model", "kernel"];
 
 /// Where crates, and `unsafe`, may be used. Tests may use all of them.
-const CRATES: [(&str, &[&str]); 18] = [
+const CRATES: [(&str, &[&str]); 19] = [
     ("naga", &["kernel/", "exec/hal/", "exec/reference/"]),
     ("petgraph", &["schedule/"]),
     ("wgpu", &["exec/wgpu/"]),
     ("wgpu_hal", &["exec/hal/"]),
     ("wgpu_types", &["exec/hal/"]),
+    ("ash", &["exec/hal/open.rs"]),
     ("ron", &["base/raw.rs", "plan/file.rs", "cli/"]),
     ("safetensors", &["checkpoint/", "generate/state.rs", "cli/"]),
     ("memmap2", &["checkpoint/"]),

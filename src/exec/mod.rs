@@ -2,8 +2,9 @@
 //!
 //! Gets [`CheckedPlan`]s, weights and inputs; returns outputs. A session holds weights and state once and any number of
 //! plans over them; everything that can be done once is done in [`Executor::open`] and [`Session::prepare`]. A step
-//! writes a few small inputs, submits commands recorded beforehand, and records the next step while the GPU runs this
-//! one. Executors decide nothing: order, memory and transitions are the plan's.
+//! writes a few small inputs and submits commands recorded beforehand: once for all steps where they can be submitted
+//! again, or else for the next step while the GPU runs this one. Executors decide nothing: order, memory and
+//! transitions are the plan's.
 
 pub mod hal;
 pub mod reference;
@@ -460,7 +461,8 @@ pub trait Session {
         StepLog::default()
     }
 
-    /// Writes the inputs and submits the step, without waiting for it; then records the next one.
+    /// Writes the inputs and submits the step, without waiting for it; then records the next one, unless its commands
+    /// are recorded.
     ///
     /// # Errors
     /// If the inputs do not fit (then nothing was submitted), a command is not allowed (when validating), or
@@ -590,6 +592,8 @@ pub struct GpuCost {
 pub struct CpuCost {
     /// Steps submitted.
     pub steps: u64,
+    /// Times that a step's commands were recorded: fewer than steps where commands are submitted again.
+    pub recordings: u64,
     /// Nanoseconds spent recording commands.
     pub record_ns: u64,
     /// Nanoseconds spent writing inputs and submitting.

@@ -77,7 +77,8 @@ pub struct Report {
     /// Decoding with the best token drawn by the steps themselves: each is submitted before the host knows the token
     /// that it reads, and the host reads them all; nothing if the graph has no steps that draw.
     pub decode_carried_tokens_per_s: Option<f64>,
-    /// Recording and submitting, by step of synchronised decoding.
+    /// Recording, where the commands of a step are not those of one before it, and submitting, by step of synchronised
+    /// decoding.
     pub cpu_us_per_step: f64,
     /// From a step's first command to the end of its last, by the GPU's clock, two steps in flight; nothing if it has
     /// no clock that the executor can use.
@@ -422,7 +423,7 @@ pub fn weight_bytes_read(model: &Model) -> u64 {
 /// CPU time of a step of one token.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct CpuStep {
-    /// Microseconds of recording.
+    /// Microseconds of recording; 0 where commands are submitted again.
     pub record_us: f64,
     /// Microseconds of writing inputs and submitting.
     pub submit_us: f64,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::step::StepShape;
 use crate::checkpoint::Checkpoint;
 use crate::compile::{Compiled, Compiler};
-use crate::exec::times::{Grain, HostWork, StepLog};
+use crate::exec::times::{Grain, HostSpan, HostWork, StepLog};
 use crate::exec::{ExecError, Executor, Inputs, PlanId, Session, Weights};
 use crate::generate::GenerateError;
 use crate::inspect::bench::{bandwidth, reset, step_inputs};
@@ -128,9 +128,12 @@ pub struct Profile {
     pub commands_us: f64,
     /// Of the leaving barrier, timed by level.
     pub leave_us: f64,
-    /// Microseconds of the CPU for recording a step of which only begin and end were timed.
+    /// Microseconds of the CPU for recording a step of which only begin and end were timed, whenever that was; 0 of an
+    /// executor that records nothing.
     pub record_us: f64,
-    /// And for submitting it.
+    /// How many of `steps` were recorded: the commands of the others were submitted again.
+    pub recorded_steps: u64,
+    /// Microseconds of the CPU for submitting such a step.
     pub submit_us: f64,
     /// Bytes of all commands.
     pub traffic: Traffic,
@@ -181,23 +184,32 @@ pub fn profile<E: Executor>(
         pass.id = session.prepare_profiled(plan.clone(), pass.grain)?;
     }
     let inputs = step_inputs(sequences, tokens);
-    let mut host = Vec::new();
+    let (mut host, mut before) = (Vec::new(), Vec::new());
     let mut last = Vec::new();
     for round in 0..=rounds {
         last.clear();
         // In turn, so that a clock that goes up or down changes all alike.
         for pass in &mut passes {
             let log = run_round(&mut session, pass.id, &inputs, &plan.state)?;
-            if round > 0 {
+            let is_counted = round > 0;
+            if is_counted {
                 pass.times.extend(log.steps.iter().map(|step| step.parts_ns().collect::<Vec<_>>()));
-                host.extend((pass.grain == Grain::Step).then(|| log.host.clone()).into_iter().flatten());
+            }
+            if pass.grain == Grain::Step {
+                if is_counted { &mut host } else { &mut before }.extend(log.host.clone());
             }
             last.push(log);
         }
     }
     let bytes_per_us = bandwidth(executor, stream, checkpoint, rounds)? / 1e6;
     let [whole, by_level, by_command] = passes.map(|pass| pass.medians_us());
-    let work = |work| median(host.iter().filter(|span| span.work == work).map(|span| span.ns as f64 / 1e3));
+    let of = |spans: &[HostSpan], work| -> Vec<f64> {
+        spans.iter().filter(|span| span.work == work).map(|span| span.ns as f64 / 1e3).collect()
+    };
+    let (recorded, submitted) = (of(&host, HostWork::Record), of(&host, HostWork::Submit));
+    let recorded_steps = recorded.len() as u64;
+    // Where commands are kept, the round that does not count has made them.
+    let recorded = if recorded.is_empty() { of(&before, HostWork::Record) } else { recorded };
     let levels = levels(&compiled, &by_level, &by_command, bytes_per_us);
     let device = executor.device();
     let profile = Profile {
@@ -212,8 +224,9 @@ pub fn profile<E: Executor>(
         levels_us: by_level.iter().sum(),
         commands_us: by_command.iter().sum(),
         leave_us: by_level.last().copied().unwrap_or(0.0),
-        record_us: work(HostWork::Record),
-        submit_us: work(HostWork::Submit),
+        record_us: median(recorded.into_iter()),
+        recorded_steps,
+        submit_us: median(submitted.into_iter()),
         traffic: levels.iter().flat_map(|level| &level.commands).map(|command| command.traffic).sum(),
         level_groups: groups::of_levels(&levels, bytes_per_us),
         command_groups: groups::of_commands(&levels, bytes_per_us),

@@ -47,7 +47,8 @@ impl<A: Api> Clock<A> {
 
     /// Notes the time before the first command.
     pub(super) fn begin(&self, encoder: &mut A::CommandEncoder) {
-        // SAFETY: the encoder is recording, no pass is open, and the step that used the queries before was waited for.
+        // SAFETY: the encoder is recording, no pass is open, and the step that used the queries before is waited for
+        // before these commands are submitted, whether for the first time or again.
         unsafe { encoder.reset_queries(self.queries.raw(), 0..self.count) };
         self.note(encoder, 0);
     }

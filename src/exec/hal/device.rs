@@ -5,19 +5,19 @@
 //! done with what was submitted through it. So whoever declares a `Timeline` before the things it runs on is right on
 //! every path, errors half-way included. Never knows a plan.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use wgpu_hal::{
-    self as hal, Adapter as _, Api, CommandEncoder as _, Device as _, DeviceError, Instance as _, Queue as _,
-};
+use wgpu_hal::{self as hal, Api, CommandEncoder as _, Device as _, DeviceError, Instance as _, Queue as _};
 use wgpu_types as wgt;
 
 use crate::base::limits::Limits;
 use crate::exec::hal::HalOptions;
+use crate::exec::hal::open::Backend;
 use crate::exec::{DeviceInfo, ExecError};
 use crate::plan::command::Kernel;
 
@@ -158,9 +158,11 @@ pub(super) struct Gpu<A: Api> {
     pub(super) timestamps_in_passes: bool,
     /// Whether the driver has caches of pipelines.
     keeps_pipelines: bool,
+    /// Whether a command buffer may be submitted again after it has finished.
+    keeps_commands: bool,
 }
 
-impl<A: Api> Gpu<A> {
+impl<A: Backend> Gpu<A> {
     /// Opens the adapter at `index` of those found.
     pub(super) fn open(adapters: Adapters<A>, index: usize) -> Result<(DeviceInfo, Arc<Self>), ExecError> {
         let Adapters { mut found, instance } = adapters;
@@ -174,8 +176,9 @@ impl<A: Api> Gpu<A> {
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
         let hints = wgt::MemoryHints::MemoryUsage;
         // SAFETY: features and limits are the adapter's own.
-        let opened = unsafe { adapter.adapter.open(features, &adapter.capabilities.limits, &hints) };
-        let hal::OpenDevice { device, queue } = opened.map_err(|error| failed("opening the device", &error))?;
+        let opened = unsafe { A::open(&adapter.adapter, features, &adapter.capabilities.limits, &hints) };
+        let (opened, keeps_commands) = opened.map_err(|error| failed("opening the device", &error))?;
+        let hal::OpenDevice { device, queue } = opened;
         let timestamp_period_ns = features.contains(wgt::Features::TIMESTAMP_QUERY).then(|| {
             // SAFETY: nothing is asked of the caller.
             unsafe { queue.get_timestamp_period() }
@@ -193,10 +196,13 @@ impl<A: Api> Gpu<A> {
             timestamp_period_ns,
             timestamps_in_passes,
             keeps_pipelines: features.contains(wgt::Features::PIPELINE_CACHE),
+            keeps_commands,
         };
         Ok((info, Arc::new(gpu)))
     }
+}
 
+impl<A: Api> Gpu<A> {
     /// Gives pipelines that are made from now on a cache, which begins with what
     /// [`kept_pipelines`](Self::kept_pipelines) gave on such a device, by such a driver; does nothing where there is no
     /// such thing, or one already. A cache only saves time, so that none is no failure.
@@ -612,13 +618,15 @@ impl<A: Api> Drop for BindGroup<A> {
     }
 }
 
-/// An encoder and at most one command buffer of it. hal's Vulkan command buffers may be submitted once, so each is
-/// recorded, submitted, waited for and reset.
+/// An encoder and at most one command buffer of it, which is recorded, submitted and waited for; then it is submitted
+/// again, where the device [`keeps`](Self::keeps_commands) commands, or another is recorded in its place.
 pub(super) struct Encoder<A: Api> {
     // Dropped first: encoders free their own pool, and the device must outlive it.
     raw: A::CommandEncoder,
     recorded: Option<A::CommandBuffer>,
-    _gpu: Arc<Gpu<A>>,
+    /// What the timeline reaches when the last submission has finished; zero if what is recorded was never submitted.
+    value: u64,
+    gpu: Arc<Gpu<A>>,
 }
 
 impl<A: Api> Encoder<A> {
@@ -628,7 +636,12 @@ impl<A: Api> Encoder<A> {
         // SAFETY: the queue is this device's.
         let raw = unsafe { gpu.device.create_command_encoder(&description) }
             .map_err(|error| failed("a command encoder", &error))?;
-        Ok(Self { raw, recorded: None, _gpu: gpu.clone() })
+        Ok(Self { raw, recorded: None, value: 0, gpu: gpu.clone() })
+    }
+
+    /// Whether what was recorded may be submitted again once its submission has been waited for.
+    pub(super) fn keeps_commands(&self) -> bool {
+        self.gpu.keeps_commands
     }
 
     /// Frees the command buffer recorded before, if any, and records another. The caller has waited for the former's
@@ -654,6 +667,7 @@ impl<A: Api> Encoder<A> {
 
     /// Frees what was recorded, submitted or not. The caller has waited for its submission, if there was one.
     pub(super) fn reset(&mut self) {
+        self.value = 0;
         let recorded = self.recorded.take();
         // SAFETY: the encoder is closed, this is its only command buffer, and its submission has been waited for.
         unsafe { self.raw.reset_all(recorded.into_iter()) };
@@ -671,6 +685,8 @@ impl<A: Api> Drop for Encoder<A> {
 pub(super) struct Timeline<A: Api> {
     fence: Fence<A>,
     submitted: u64,
+    /// The highest value that was waited for.
+    reached: Cell<u64>,
     has_failed: bool,
 }
 
@@ -679,39 +695,50 @@ impl<A: Api> Timeline<A> {
     pub(super) fn new(gpu: &Arc<Gpu<A>>) -> Result<Self, ExecError> {
         // SAFETY: nothing is asked of the caller.
         let raw = unsafe { gpu.device.create_fence() }.map_err(|error| failed("a fence", &error))?;
-        Ok(Self { fence: Fence { raw: Some(raw), gpu: gpu.clone() }, submitted: 0, has_failed: false })
+        let fence = Fence { raw: Some(raw), gpu: gpu.clone() };
+        Ok(Self { fence, submitted: 0, reached: Cell::new(0), has_failed: false })
     }
 
-    /// Submits what the encoder has recorded; returns the value to wait for, which is never zero.
+    /// Submits what the encoder, no other timeline's, has recorded; returns the value to wait for, which is never zero.
     ///
     /// # Panics
-    /// If the encoder holds nothing.
-    pub(super) fn submit(&mut self, encoder: &Encoder<A>) -> Result<u64, ExecError> {
+    /// If the encoder holds nothing, or what may not be submitted again, or not yet.
+    pub(super) fn submit(&mut self, encoder: &mut Encoder<A>) -> Result<u64, ExecError> {
         if self.has_failed {
             // hal chains submissions by semaphores: what follows a failed one would wait for ever.
             return Err(ExecError::Device { reason: "an earlier submission failed".to_owned() });
         }
         let commands = encoder.recorded.as_ref().expect("what is submitted was recorded before");
+        assert!(encoder.value == 0 || encoder.keeps_commands(), "the device takes a command buffer once");
+        assert!(encoder.value <= self.reached.get(), "a command buffer is waited for before it is submitted again");
         let value = self.submitted + 1;
         let queue = &self.fence.gpu.queue;
-        // SAFETY: the buffer is of this device, was not submitted before, and lives on in its encoder; what it uses is
-        // kept alive by owners that are dropped after this timeline has been waited for. P3 and P4 order its commands.
+        // SAFETY: the buffer is of this device and lives on in its encoder; it was not submitted before, or may be again
+        // and is not in flight, as asserted. What it uses is kept alive by owners that go after this timeline has been
+        // waited for, and its encoder dropped or reset. P3 and P4 order its commands, P8 those of two submissions.
         let result = unsafe { queue.submit(&[commands], &[], (self.fence.raw(), value)) };
         if let Err(error) = result {
             self.has_failed = true;
             return Err(failed("submitting commands", &error));
         }
         self.submitted = value;
+        encoder.value = value;
         Ok(value)
     }
 
     /// Waits until the submission with this value has finished.
     pub(super) fn wait(&self, value: u64) -> Result<(), ExecError> {
         debug_assert!(value <= self.submitted, "only what was submitted can be waited for");
+        if value <= self.reached.get() {
+            return Ok(());
+        }
         // SAFETY: the value was submitted.
         let result = unsafe { self.fence.gpu.device.wait(self.fence.raw(), value, None) };
         match result {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.reached.set(value);
+                Ok(())
+            }
             Ok(false) => Err(ExecError::Device { reason: "waiting for a step timed out".to_owned() }),
             Err(error) => Err(failed("waiting for a step", &error)),
         }

@@ -1,8 +1,8 @@
 //! Executor on `wgpu-hal`: explicit transitions, nothing between the plan and the driver.
 //!
 //! Gets checked plans, weights, inputs; returns outputs. What holds then: every object a plan needs exists once and is
-//! freed in the right order on every path; a step is one submission of commands that were recorded while the step
-//! before it ran. Never validates and never decides: what hal asks of its caller is proved by `plan::check` (P1 to
+//! freed in the right order on every path; a step is one submission of commands that were recorded while a step before
+//! it ran. Never validates and never decides: what hal asks of its caller is proved by `plan::check` (P1 to
 //! P10), so only a [`CheckedPlan`](crate::plan::CheckedPlan) gets here, and all of the crate's GPU `unsafe` lives in
 //! this module.
 
@@ -11,13 +11,13 @@
 mod clock;
 mod device;
 mod encode;
+mod open;
 mod session;
 mod upload;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use wgpu_hal::Api;
 use wgpu_types as wgt;
 
 use crate::exec::hal::device::{Adapters, Buffer, Gpu};
@@ -30,6 +30,7 @@ use crate::plan::usage::Usage;
 use crate::plan::weights::{StateBuffer, StateLayout};
 
 pub(super) use crate::exec::hal::device::are_promised;
+pub use crate::exec::hal::open::Backend;
 pub use crate::exec::hal::session::HalSession;
 
 /// What wgpu asks for before it opens a device with cooperative matrices.
@@ -44,7 +45,8 @@ pub(super) const fn matrices_allowed() -> wgt::ExperimentalFeatures {
 /// How sessions are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HalOptions {
-    /// Whether every command is checked against the tracked usages before it is recorded (`--validate`, debug builds).
+    /// Whether every command is checked against the tracked usages before it is recorded (`--validate`, debug builds):
+    /// once for as many steps as are run by the recording.
     pub track: bool,
     /// Whether the API's own validation is switched on; its messages go to the `log` crate.
     pub validation_layers: bool,
@@ -61,13 +63,13 @@ impl HalOptions {
 }
 
 /// Opens sessions on one device of one API.
-pub struct HalExecutor<A: Api> {
+pub struct HalExecutor<A: Backend> {
     gpu: Arc<Gpu<A>>,
     device: DeviceInfo,
     options: HalOptions,
 }
 
-impl<A: Api> HalExecutor<A> {
+impl<A: Backend> HalExecutor<A> {
     /// The API's devices, in the order of preference: discrete, integrated, virtual, software.
     ///
     /// # Errors
@@ -119,7 +121,7 @@ impl<A: Api> HalExecutor<A> {
 const DEVICE_USES: Usage =
     Usage::COPY_SRC.union(Usage::COPY_DST).union(Usage::STORAGE_READ).union(Usage::STORAGE_WRITE);
 
-impl<A: Api> Executor for HalExecutor<A> {
+impl<A: Backend> Executor for HalExecutor<A> {
     type Session = HalSession<A>;
 
     fn device(&self) -> &DeviceInfo {

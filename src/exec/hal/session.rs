@@ -1,8 +1,9 @@
 //! A session: prepared plans over one set of weights and state.
 //!
 //! Gets checked plans and the inputs of steps; returns outputs. What holds then: a frame is written, recorded and read
-//! only after its last step has finished, and a plan's next frame is recorded while the GPU runs the current one, if it
-//! is free. Never names a hal type: owners do that.
+//! only after its last step has finished. Its commands are recorded while the GPU runs the other frame's, if it is free
+//! then, and submitted again for every later step where the device allows it; nothing in them depends on what the host
+//! writes. Never names a hal type: owners do that.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -66,7 +67,7 @@ struct Prepared<A: Api> {
     /// By kernel id.
     kernels: Vec<Rc<Pipeline<A>>>,
     plan: CheckedPlan,
-    /// Changes to the next recording alone.
+    /// Changes to the next step alone.
     edits: Vec<Edit>,
     /// Of a plan that is profiled.
     log: Option<StepLog>,
@@ -80,13 +81,24 @@ struct Bound<A: Api> {
     buffers: Vec<Option<Rc<Buffer<A>>>>,
 }
 
+/// What commands a frame has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commands {
+    /// None: they are to be recorded.
+    Missing,
+    /// For the next step alone.
+    Once,
+    /// For all steps to come.
+    Kept,
+}
+
 /// What one step in flight has to itself (P10).
 struct Frame<A: Api> {
     encoder: Encoder<A>,
     /// By buffer id; nothing for device buffers.
     hosts: Vec<Option<HostBuffer<A>>>,
-    /// Whether the encoder holds commands that were not submitted yet.
-    is_recorded: bool,
+    /// What its encoder holds for its next step, which has to wait for its last one.
+    commands: Commands,
     /// What the timeline reaches when its last step has finished; zero before the first.
     value: u64,
     /// Whether that step's outputs wait to be fetched.
@@ -110,7 +122,12 @@ impl<A: Api> Frame<A> {
         let hosts = plan.buffers.values().map(host).collect::<Result<Vec<_>, _>>()?;
         let clock = grain.map(|grain| Clock::new(gpu, plan, grain)).transpose()?.flatten();
         let encoder = Encoder::new(gpu)?;
-        Ok(Self { encoder, hosts, is_recorded: false, value: 0, is_unread: false, clock, is_untimed: false })
+        let commands = Commands::Missing;
+        Ok(Self { encoder, hosts, commands, value: 0, is_unread: false, clock, is_untimed: false })
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.commands != Commands::Missing
     }
 
     /// Counts the time of the last step, which has been waited for, unless that was done.
@@ -137,9 +154,10 @@ impl<A: Api> Prepared<A> {
     fn record(&mut self, frame: usize, options: &HalOptions, cost: &mut CpuCost) -> Result<(), ExecError> {
         let start = Instant::now();
         let mut edits = std::mem::take(&mut self.edits);
+        let is_planned = edits.is_empty();
         edits.extend(options.dropped.map(|at| Edit { at, with: None }));
         let Self { frames, bound: Bound { groups, buffers }, plan, log, .. } = self;
-        let Frame { encoder, hosts, is_recorded, clock, .. } = &mut frames[frame];
+        let Frame { encoder, hosts, commands, clock, .. } = &mut frames[frame];
         let mut tracker = options.track.then(|| Tracker::new(plan));
         let label = plan.graph.as_str();
         encoder.record(label, |encoder| {
@@ -148,7 +166,8 @@ impl<A: Api> Prepared<A> {
             recorder.finish();
             result
         })?;
-        *is_recorded = true;
+        *commands = if is_planned && encoder.keeps_commands() { Commands::Kept } else { Commands::Once };
+        cost.recordings += 1;
         cost.record_ns += start.elapsed().as_nanos() as u64;
         if let Some(log) = log {
             log.note(HostWork::Record, start);
@@ -166,12 +185,12 @@ impl<A: Api> Prepared<A> {
         Ok(Bound { groups, buffers })
     }
 
-    /// Binds the plan anew. The GPU is done with all of its steps; what was recorded ahead is recorded again when its
-    /// turn comes.
+    /// Binds the plan anew. The GPU is done with all of its steps; what was recorded is recorded again when its turn
+    /// comes.
     fn rebind(&mut self, bound: Bound<A>) {
         for frame in &mut self.frames {
             frame.encoder.reset();
-            frame.is_recorded = false;
+            frame.commands = Commands::Missing;
         }
         self.bound = bound;
     }
@@ -227,7 +246,7 @@ impl<A: Api> HalSession<A> {
         Ok(PlanId(self.plans.len() - 1))
     }
 
-    /// Changes transitions of the plan's next step, and of that step alone; what was recorded ahead is discarded. What
+    /// Changes transitions of the plan's next step, and of that step alone; what was recorded is recorded anew. What
     /// such a step computes means nothing: it is there to see what notices. That a transition does not exist is the
     /// step's error.
     ///
@@ -235,7 +254,8 @@ impl<A: Api> HalSession<A> {
     /// If the session has prepared no such plan.
     pub fn edit_next(&mut self, plan: PlanId, edits: &[Edit]) {
         let prepared = &mut self.plans[plan.0];
-        prepared.frames.iter_mut().for_each(|frame| frame.is_recorded = false);
+        // Steps may be in flight: encoders are reset when they record.
+        prepared.frames.iter_mut().for_each(|frame| frame.commands = Commands::Missing);
         prepared.edits = edits.to_vec();
     }
 
@@ -400,11 +420,11 @@ impl<A: Api> Session for HalSession<A> {
         // A frame whose outputs nobody waits for before one whose outputs would be lost; then the one that is ready;
         // then the oldest.
         let current = (0..STEPS_IN_FLIGHT)
-            .min_by_key(|at| (frames[*at].is_unread, !frames[*at].is_recorded, frames[*at].value))
+            .min_by_key(|at| (frames[*at].is_unread, !frames[*at].is_recorded(), frames[*at].value))
             .expect("there is at least one frame");
         self.timeline.wait(prepared.frames[current].value)?;
         prepared.frames[current].count_time(&mut self.gpu_cost, prepared.log.as_mut());
-        if !prepared.frames[current].is_recorded {
+        if !prepared.frames[current].is_recorded() {
             prepared.record(current, &self.options, &mut self.cost)?;
         }
 
@@ -415,8 +435,10 @@ impl<A: Api> Session for HalSession<A> {
             host(&mut frame.hosts, input.slice.buffer).write(input.slice.offset_bytes, bytes);
         }
         frame.hosts.iter().flatten().for_each(HostBuffer::flush);
-        frame.value = self.timeline.submit(&frame.encoder)?;
-        frame.is_recorded = false;
+        frame.value = self.timeline.submit(&mut frame.encoder)?;
+        if frame.commands == Commands::Once {
+            frame.commands = Commands::Missing;
+        }
         frame.is_unread = true;
         frame.is_untimed = frame.clock.is_some();
         let ticket = Ticket(frame.value);
@@ -430,7 +452,7 @@ impl<A: Api> Session for HalSession<A> {
         // Only what costs no waiting: a frame still in flight is recorded when its turn comes, while the other one
         // runs.
         let frame = &prepared.frames[next];
-        if !frame.is_recorded && self.timeline.finished().is_ok_and(|finished| frame.value <= finished) {
+        if !frame.is_recorded() && self.timeline.finished().is_ok_and(|finished| frame.value <= finished) {
             // This step runs, so its ticket is returned whatever happens here: the next step records and reports.
             let _ = prepared.record(next, &self.options, &mut self.cost);
         }
@@ -513,10 +535,10 @@ mod tests {
         session.plans[id.0].record(0, &options, &mut CpuCost::default()).expect("recorded");
         session.options.dropped = Some(TransitionAt { level: 0, transition: 0 });
         let ticket = session.step(id, &testing::inputs()).expect("submitted");
-        assert!(!session.plans[id.0].frames[1].is_recorded, "recording the next step failed");
+        assert!(!session.plans[id.0].frames[1].is_recorded(), "recording the next step failed");
         assert_eq!(session.cpu_cost().steps, 1);
-        session.outputs(ticket).expect("its outputs can be had");
         let error = session.step(id, &testing::inputs()).expect_err("the next step reports it");
+        session.outputs(ticket).expect("its outputs can be had");
         assert!(matches!(error, ExecError::Usage { .. }), "{error}");
     }
 }

@@ -109,7 +109,7 @@ impl<A: Api> Upload<A> {
     /// Submits the current chunk and waits until the host may write the next.
     fn submit(&mut self) -> Result<(), ExecError> {
         self.chunks[self.current].record()?;
-        let value = self.timeline.submit(&self.chunks[self.current].encoder)?;
+        let value = self.timeline.submit(&mut self.chunks[self.current].encoder)?;
         self.chunks[self.current].value = value;
         self.current = (self.current + 1) % CHUNKS;
         let next = &mut self.chunks[self.current];
@@ -128,7 +128,7 @@ impl<A: Api> Upload<A> {
             unsafe { encoder.transition_buffers(barriers) };
             Ok(())
         })?;
-        self.timeline.submit(&self.chunks[self.current].encoder)?;
+        self.timeline.submit(&mut self.chunks[self.current].encoder)?;
         self.timeline.wait_idle()
     }
 }
@@ -205,7 +205,7 @@ pub(super) fn read_back<A: Api>(
         unsafe { encoder.transition_buffers(leave.into_iter()) };
         Ok(())
     })?;
-    let value = timeline.submit(&encoder)?;
+    let value = timeline.submit(&mut encoder)?;
     timeline.wait(value)?;
     staging.invalidate();
     Ok(staging.read(0, size_bytes as usize))
@@ -238,7 +238,7 @@ pub(super) fn write<A: Api>(
         unsafe { encoder.transition_buffers(leave) };
         Ok(())
     })?;
-    let value = timeline.submit(&encoder)?;
+    let value = timeline.submit(&mut encoder)?;
     timeline.wait(value)
 }
 

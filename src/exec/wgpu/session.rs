@@ -166,6 +166,7 @@ impl WgpuSession {
         let watch = Stopwatch::start();
         let recorded = record(&self.gpu, &self.plans[plan], frame, self.track)?;
         self.plans[plan].frames[frame].recorded = Some(recorded);
+        self.cost.recordings += 1;
         self.cost.record_ns += watch.elapsed_ns();
         watch.note(HostWork::Record, &mut self.plans[plan].log);
         self.gpu.healthy()

@@ -45,7 +45,10 @@ pub fn table(profile: &Profile) -> String {
             format!("{levels_us:.1} us together, {:+.1} %: what timestamps between them cost", over(*levels_us))
         }),
         ("commands", format!("{commands_us:.1} us one after the other, {:+.1} %", over(*commands_us))),
-        ("CPU", format!("{:.1} us to record, {:.1} us to submit", profile.record_us, profile.submit_us)),
+        ("CPU", {
+            let kept = if profile.record_us > 0.0 && profile.recorded_steps == 0 { " once for all" } else { "" };
+            format!("{:.1} us to record{kept}, {:.1} us to submit", profile.record_us, profile.submit_us)
+        }),
     ];
     for (name, value) in rows {
         let _ = writeln!(out, "{name:<10}{value}");

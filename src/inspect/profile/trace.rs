@@ -33,7 +33,7 @@ pub fn trace(profiled: &Profiled) -> Value {
         name("thread_name", HOST, 2, "submit"),
     ];
     events.extend(levels(profile, by_level));
-    events.extend(host(by_level));
+    events.extend(host(profile, by_level));
     events.extend(by_command.steps.last().into_iter().flat_map(|step| commands(profile, step)));
     json!({
         "displayTimeUnit": "ns",
@@ -86,12 +86,11 @@ fn levels(profile: &Profile, log: &StepLog) -> Vec<Value> {
 }
 
 /// What the host did for the steps shown, on a clock that ends the first submission where the first step begins.
-fn host(log: &StepLog) -> Vec<Value> {
+fn host(profile: &Profile, log: &StepLog) -> Vec<Value> {
     let submits = || log.host.iter().filter(|span| span.work == HostWork::Submit);
     let (Some(first), Some(last)) = (submits().next(), submits().take(STEPS).last()) else { return Vec::new() };
-    // An executor that records nothing runs a step while it submits it.
-    let records = log.host.iter().any(|span| span.work == HostWork::Record);
-    let joined = first.began + std::time::Duration::from_nanos(if records { first.ns } else { 0 });
+    // An executor that never records runs a step while it submits it.
+    let joined = first.began + std::time::Duration::from_nanos(if profile.record_us > 0.0 { first.ns } else { 0 });
     let us = |span: &HostSpan| match span.began.checked_duration_since(joined) {
         Some(after) => after.as_nanos() as f64 / 1e3,
         None => -(joined.duration_since(span.began).as_nanos() as f64 / 1e3),
