@@ -5,7 +5,7 @@
 //! `2i`, `4i` and `8i` on, as `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>` (of `u32` where the port is `u32`, which has
 //! no `8`); `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that the text calls are
 //! written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls `load_PORT8`
-//! on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
+//! on f16 reads `vec4<u32>`; or `vec2<u64>`, where nothing writes the binding and the device is better at that. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
 //! writes to a bare array. Never decides formats, offsets or which ports share a binding.
 
 use std::fmt::Write;
@@ -58,8 +58,13 @@ impl Composed {
 }
 
 /// Composes the text of `template`. `ports` are in the order of the template's; `consts` gives every override its value
-/// as WGSL, as in `("C", "256u")`.
-pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)]) -> Composed {
+/// as WGSL, as in `("C", "256u")`. With `wide_words`, what is read in elements of 128 bits of halves is read as words of 64.
+pub fn compose(
+    template: &Template,
+    ports: &[PortBinding],
+    consts: &[(String, String)],
+    wide_words: bool,
+) -> Composed {
     let mut directives = Vec::new();
     let mut body = Vec::new();
     for (index, line) in template.lines.iter().enumerate() {
@@ -79,7 +84,7 @@ pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, St
         }
     }
     let mut lines = directives;
-    let written = prelude(template, ports);
+    let written = prelude(template, ports, wide_words);
     lines.extend(written.lines().map(|text| Line { text: text.to_owned(), origin: None }));
     lines.extend(unroll::expand(body, consts));
     Composed { lines }
@@ -91,7 +96,7 @@ pub(super) fn data_name(number: u32) -> String {
 }
 
 /// Bindings and accessors.
-fn prelude(template: &Template, ports: &[PortBinding]) -> String {
+fn prelude(template: &Template, ports: &[PortBinding], wide_words: bool) -> String {
     let mut bindings: Vec<(u32, DType, u32, bool)> = Vec::new();
     for (port, used) in ports.iter().zip(&template.ports) {
         if used.own.is_some() {
@@ -115,17 +120,25 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
         }
     }
     bindings.sort_unstable_by_key(|(number, ..)| *number);
+    let is_wide = |(_, dtype, width, writes): &(u32, DType, u32, bool)| {
+        wide_words && matches!(dtype, DType::F16 | DType::Bf16) && *width == 8 && !writes
+    };
+    let wide: Vec<u32> = bindings.iter().filter(|binding| is_wide(binding)).map(|(number, ..)| *number).collect();
     let mut out = String::new();
     for (number, dtype, width, writes) in &bindings {
         let mode = if *writes { "read_write" } else { "read" };
-        let (element, name) = (element_type(*dtype, *width), data_name(*number));
+        let (narrow, name) = (element_type(*dtype, *width), data_name(*number));
+        let element = if wide.contains(number) { WIDE.to_owned() } else { narrow };
         let _ = writeln!(out, "struct GraphcData{number} {{ v: array<{element}> }}");
         let _ = writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> {name}: GraphcData{number};");
+    }
+    if !wide.is_empty() {
+        out.push_str(SPLIT);
     }
     for (port, used) in ports.iter().zip(&template.ports) {
         if used.own.is_none() {
             let width = bindings.iter().find(|(number, ..)| *number == port.parts[0].binding).map_or(1, |b| b.2);
-            accessors(&mut out, port, used, width);
+            accessors(&mut out, port, used, (width, &wide));
         }
     }
     out
@@ -168,7 +181,18 @@ fn element_type(dtype: DType, width: u32) -> String {
     if lanes == 1 { scalar.to_owned() } else { format!("vec{lanes}<{scalar}>") }
 }
 
-fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, width: u32) {
+/// A binding's element of words of 64 bits.
+const WIDE: &str = "vec2<u64>";
+
+/// Words of 64 bits as twice as many of 32, in the order of memory.
+const SPLIT: &str = "\
+fn graphc_split(w: vec2<u64>) -> vec4<u32> {
+    return vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u));
+}
+";
+
+/// The accessors of a port whose bindings' elements are `width` of its own; those of `wide` are words of 64 bits.
+fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, (width, wide): (u32, &[u32])) {
     let name = &port.port;
     if !used.loads.is_empty() {
         let element = element_type(port.dtype, width);
@@ -176,7 +200,11 @@ fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, width: u32) {
         let mut passed = 0;
         for (nth, part) in port.parts.iter().enumerate() {
             let shift = offset(part.first, passed, width);
-            let read = format!("return graphc_data{}.v[i{shift}];", part.binding);
+            let element = format!("graphc_data{}.v[i{shift}]", part.binding);
+            let read = match wide.contains(&part.binding) {
+                true => format!("return graphc_split({element});"),
+                false => format!("return {element};"),
+            };
             passed += part.count;
             if nth + 1 < port.parts.len() {
                 let _ = write!(out, "if i < {}u {{ {read} }} ", passed / u64::from(width));

@@ -388,7 +388,7 @@ impl<'a> Lowering<'a> {
         let op = &self.model.ops[id];
         let (ports, bindings, slices) = self.bind(op)?;
         let template = &self.model.templates[op.template];
-        let composed = compose(template, &ports, &op.consts);
+        let composed = compose(template, &ports, &op.consts, self.limits.wide_words);
         let text = composed.text();
         let kernel = match self.kernel_by_text.get(&text) {
             Some(kernel) => *kernel,
@@ -520,6 +520,7 @@ impl<'a> Lowering<'a> {
             zero_workgroup_memory: !self.model.templates[op.template].unchecked,
             needs_subgroups: reflection.needs_subgroups,
             needs_cooperative_matrix: reflection.needs_cooperative_matrix,
+            needs_wide_words: reflection.needs_wide_words,
             origins: self.origins(composed),
         })
     }
@@ -644,6 +645,7 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
         subgroups,
         min_subgroup_size: if subgroups { made_for.min_subgroup_size } else { 1 },
         octets: subgroups && made_for.octets,
+        wide_words: kernels().any(|kernel| kernel.needs_wide_words),
         cooperative_matrix: kernels().any(|kernel| kernel.needs_cooperative_matrix),
     }
 }
