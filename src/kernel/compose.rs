@@ -59,12 +59,7 @@ impl Composed {
 
 /// Composes the text of `template`. `ports` are in the order of the template's; `consts` gives every override its value
 /// as WGSL, as in `("C", "256u")`. With `wide_words`, what is read in elements of 128 bits of halves is read as words of 64.
-pub fn compose(
-    template: &Template,
-    ports: &[PortBinding],
-    consts: &[(String, String)],
-    wide_words: bool,
-) -> Composed {
+pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)], wide_words: bool) -> Composed {
     let mut directives = Vec::new();
     let mut body = Vec::new();
     for (index, line) in template.lines.iter().enumerate() {
@@ -353,3 +348,76 @@ fn graphc_pack_bf16(value: vec2<f32>) -> u32 {
     return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u);
 }
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Access;
+
+    /// A template that calls nothing, of ports with these widths of loads and stores.
+    fn template(ports: &[(&[u32], &[u32])]) -> Template {
+        let ports = ports.iter().map(|(loads, stores)| PortUse {
+            loads: loads.to_vec(),
+            stores: stores.to_vec(),
+            own: None,
+            access: Access::default(),
+        });
+        let (file, entry) = ("a.wgsl".to_owned(), "main".to_owned());
+        Template { file, lines: Vec::new(), entry, ports: ports.collect(), overrides: Vec::new(), unchecked: true }
+    }
+
+    fn port(port: &str, dtype: DType, writes: bool, parts: &[(u32, u64, u64)]) -> PortBinding {
+        let parts =
+            parts.iter().map(|(binding, first, count)| Part { binding: *binding, first: *first, count: *count });
+        PortBinding { port: port.to_owned(), dtype, writes, parts: parts.collect() }
+    }
+
+    fn text(template: &Template, ports: &[PortBinding], wide_words: bool) -> String {
+        compose(template, ports, &[], wide_words).text()
+    }
+
+    #[test]
+    fn halves_are_read_as_words_of_64_bits() {
+        let eights = template(&[(&[8], &[])]);
+        let found = text(&eights, &[port("w", DType::F16, false, &[(0, 0, 64)])], true);
+        let expected = "\
+struct GraphcData0 { v: array<vec2<u64>> }
+@group(0) @binding(0) var<storage, read> graphc_data0: GraphcData0;
+fn graphc_split(w: vec2<u64>) -> vec4<u32> {
+    return vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u));
+}
+fn graphc_word_w(i: u32) -> vec4<u32> { return graphc_split(graphc_data0.v[i]); }
+fn load_w8(i: u32) -> mat2x4<f32> { let w0 = graphc_word_w(i); return mat2x4<f32>(vec4<f32>(unpack2x16float(w0.x), \
+            unpack2x16float(w0.y)), vec4<f32>(unpack2x16float(w0.z), unpack2x16float(w0.w))); }
+";
+        assert_eq!(found, expected);
+        // What is done with the words, and where they lie, is the same as with words of 32 bits.
+        for dtype in [DType::F16, DType::Bf16] {
+            let packed = [port("w", dtype, false, &[(2, 24, 40), (0, 0, 64)])];
+            let [narrow, wide] = [false, true].map(|wide_words| text(&eights, &packed, wide_words));
+            assert!(wide.contains("if i < 5u { return graphc_split(graphc_data2.v[i + 3u]); }"), "{wide}");
+            assert!(wide.contains(" return graphc_split(graphc_data0.v[i - 5u]); }"), "{wide}");
+            let split: String = SPLIT.to_owned();
+            let back = wide.replace(&split, "").replace("graphc_split(", "").replace("u]);", "u];");
+            assert_eq!(back.replace("array<vec2<u64>>", "array<vec4<u32>>"), narrow);
+        }
+    }
+
+    #[test]
+    fn only_what_is_read_by_eights_alone_is() {
+        let same = |template: &Template, ports: &[PortBinding]| {
+            assert_eq!(text(template, ports, true), text(template, ports, false));
+        };
+        let (halves, rows) = (DType::F16, [(0, 0, 64)]);
+        same(&template(&[(&[4, 8], &[])]), &[port("w", halves, false, &rows)]);
+        same(&template(&[(&[8], &[])]), &[port("w", DType::F32, false, &rows)]);
+        same(&template(&[(&[8], &[])]), &[port("w", halves, true, &rows)]);
+        same(&template(&[(&[8], &[4])]), &[port("w", halves, true, &rows)]);
+        // A part that begins within an eight, and a binding that another port reads by fours or writes.
+        same(&template(&[(&[8], &[])]), &[port("w", halves, false, &[(0, 4, 64)])]);
+        let both = [port("w", halves, false, &rows), port("x", halves, false, &[(0, 64, 64)])];
+        same(&template(&[(&[8], &[]), (&[4], &[])]), &both);
+        let written = [port("w", halves, false, &rows), port("x", halves, true, &[(0, 64, 64)])];
+        same(&template(&[(&[8], &[]), (&[8], &[])]), &written);
+    }
+}

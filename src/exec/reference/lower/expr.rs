@@ -194,7 +194,9 @@ impl Lowering<'_> {
                 }
                 self.math(*fun, &arguments)?
             }
-            E::As { expr, kind: naga::ScalarKind::Uint, convert: Some(4) } if is_of_wide(&self.type_of(call, *expr)) => {
+            E::As { expr, kind: naga::ScalarKind::Uint, convert: Some(4) }
+                if is_of_wide(&self.type_of(call, *expr)) =>
+            {
                 self.value(call, *expr)?.into_iter().step_by(2).collect()
             }
             E::As { expr, kind, convert } => {
