@@ -15,7 +15,7 @@ use crate::fuse::{self, Applied, Rules};
 use crate::graph::{self, Graph};
 use crate::kernel::tuning::Tuning;
 use crate::kernel::{self, KernelLib, reflect};
-use crate::model::{self, Model, Request};
+use crate::model::{self, Model, Op, Origin, Request};
 use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
 use crate::plan::file::{PlanFile, digest, from_text};
@@ -261,7 +261,8 @@ impl Compiler<'_> {
             Some(agreed) if agreed.rests.len() == model.state.len() => agreed.clone(),
             _ => self.agreed(&model, &schedule),
         };
-        let weights = lower::lay_out(&model, &agreed.joins);
+        laid_out(&model, &agreed).map_err(wrong)?;
+        let weights = lower::lay_out(&model, &agreed.joins, &agreed.transposed);
         let plan =
             lower::lower(&model, &schedule, self.sources, self.limits, &weights, &agreed.rests).map_err(wrong)?;
         let missing = self.limits.missing_for(&plan.limits);
@@ -309,14 +310,36 @@ impl Compiler<'_> {
                 true => compiler.fused(compiler.model(many).ok()?.0).ok()?.0.joins,
                 false => model.joins,
             };
-            Some(Agreed { rests, joins })
+            Some(Agreed { rests, joins, transposed: model.transposed })
         };
         // A kept value may be there in steps of other sizes only.
         let is_known = model.shape == one && self.tuning.is_none() && (self.fuse.is_none() || !model.joins.is_empty());
         let of_one = if is_known { None } else { of(self.keep).or_else(|| of(&[])) };
         let of_one = of_one.filter(|agreed| agreed.rests.len() == model.state.len());
-        of_one.unwrap_or_else(|| Agreed { rests: lower::state_rests(model, schedule), joins: model.joins.clone() })
+        of_one.unwrap_or_else(|| Agreed {
+            rests: lower::state_rests(model, schedule),
+            joins: model.joins.clone(),
+            transposed: model.transposed.clone(),
+        })
     }
+}
+
+/// Refuses a model that reads weights by columns of which the session has no such copy.
+fn laid_out(model: &Model, agreed: &Agreed) -> Result<(), Vec<Diagnostic>> {
+    let Some(tensor) = model.transposed.iter().find(|tensor| !agreed.transposed.contains(tensor)) else {
+        return Ok(());
+    };
+    let reads = |op: &&Op| {
+        op.args.iter().filter_map(|arg| arg.input).any(|value| match &model.values[value].origin {
+            Origin::Transposed { of } => model.values[*of].path.ends_with(tensor.as_str()),
+            _ => false,
+        })
+    };
+    let span = model.ops.values().find(reads).map(|op| op.span);
+    let tokens = model.shape.tokens;
+    let message = format!("a step of {tokens} tokens reads weight `{tensor}` by columns, one of one token does not");
+    let note = "weights lie by columns where steps of one token read them so: a rule for other steps cannot begin it";
+    Err(vec![span.map_or_else(|| Diagnostic::placeless(&message), |span| Diagnostic::error(span, &message)).note(note)])
 }
 
 /// Tokens of a step for whose sake weights may lie side by side if none of one token wants them to.
@@ -329,6 +352,8 @@ pub struct Agreed {
     rests: Vec<Usage>,
     /// Weights that lie side by side.
     joins: Vec<Vec<String>>,
+    /// Weights that lie by columns, too.
+    transposed: Vec<String>,
 }
 
 /// Why a plan file cannot be used.

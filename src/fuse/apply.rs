@@ -39,6 +39,7 @@ pub(super) fn apply(
         keys: (0..model.ops.len() as u32).collect(),
         paths: model.values.values().map(|value| value.path.clone()).collect(),
         joins: BTreeMap::new(),
+        transposed: BTreeMap::new(),
     };
     for place in places {
         parts.replace(place).map_err(|wrong| vec![wrong])?;
@@ -61,6 +62,8 @@ struct Parts<'a> {
     paths: BTreeSet<String>,
     /// What was joined, and whether row after row.
     joins: BTreeMap<(Vec<ValueId>, bool), ValueId>,
+    /// What is read by columns.
+    transposed: BTreeMap<ValueId, ValueId>,
 }
 
 impl Parts<'_> {
@@ -91,7 +94,8 @@ impl Parts<'_> {
             .iter()
             .map(|input| {
                 let value = &self.values[(*input)?.index()];
-                let is_weight = matches!(value.origin, Origin::Weight { .. } | Origin::Join { .. });
+                let is_weight =
+                    matches!(value.origin, Origin::Weight { .. } | Origin::Transposed { .. } | Origin::Join { .. });
                 let (shape, dtype, name) = (&value.shape, value.dtype, &value.path);
                 Some(PortShape { shape, dtype, is_weight, name, span: step.span })
             })
@@ -188,6 +192,7 @@ impl Parts<'_> {
         let known = |variable: usize| values[variable].expect("what is read was found or defined");
         let parts: Vec<ValueId> = match term {
             Term::One(variable) => return known(*variable),
+            Term::Transposed(variable) => return self.transposed(known(*variable)),
             Term::Join(variables) => variables.iter().map(|variable| known(*variable)).collect(),
         };
         if let Some(value) = self.joins.get(&(parts.clone(), by_rows)) {
@@ -209,6 +214,22 @@ impl Parts<'_> {
         self.values.push(Value { path, dtype, shape, origin });
         let value = ValueId::new(self.values.len() as u32 - 1);
         self.joins.insert((parts, by_rows), value);
+        value
+    }
+
+    /// A weight by columns: the last two axes of its shape are exchanged.
+    fn transposed(&mut self, of: ValueId) -> ValueId {
+        if let Some(value) = self.transposed.get(&of) {
+            return *value;
+        }
+        let Value { path, dtype, shape, .. } = &self.values[of.index()];
+        let (path, dtype, mut shape) = (format!("{path} by columns"), *dtype, shape.clone());
+        if let [.., rows, columns] = shape.as_mut_slice() {
+            std::mem::swap(rows, columns);
+        }
+        self.values.push(Value { path, dtype, shape, origin: Origin::Transposed { of } });
+        let value = ValueId::new(self.values.len() as u32 - 1);
+        self.transposed.insert(of, value);
         value
     }
 
@@ -240,6 +261,7 @@ impl Parts<'_> {
                     Ok(value)
                 }
             },
+            Term::Transposed(_) => unreachable!("rules define nothing by columns"),
             Term::Join(variables) => {
                 let known: Vec<ValueId> = variables.iter().filter_map(|variable| values[*variable]).collect();
                 let count: u64 = known.iter().map(|value| self.values[value.index()].count()).sum();

@@ -15,11 +15,13 @@ mod rule;
 pub use idle::idle;
 pub use rule::{Action, ConstTerm, Kind, Rule, Rules, STEP_DIMS, Step, StepArg, Term, Unknown, Variable, add, parse};
 
+use std::collections::BTreeSet;
+
 use crate::base::diag::Diagnostic;
 use crate::base::span::SourceMap;
 use crate::fuse::find::Finder;
 use crate::kernel::KernelLib;
-use crate::model::{Model, Request};
+use crate::model::{Model, Origin, Request, ValueId};
 
 /// What was done to a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,20 +58,33 @@ pub fn fuse(
     }
     let (mut model, maps) = maps::merge(model, lib, sources, request);
     applied.maps = maps;
-    model.joins = joins(&model);
+    (model.joins, model.transposed) = (joins(&model), transposed(&model));
     Ok((model, applied))
+}
+
+/// The name of a weight's tensor.
+fn tensor(model: &Model, value: ValueId) -> Option<String> {
+    match &model.values[value].origin {
+        Origin::Weight { tensor, .. } => Some(tensor.clone()),
+        _ => None,
+    }
 }
 
 /// The weights that ops of a model read one after the other, by the names of their tensors.
 fn joins(model: &Model) -> Vec<Vec<String>> {
-    use crate::model::Origin;
-    let tensor = |value: &crate::model::ValueId| match &model.values[*value].origin {
-        Origin::Weight { tensor, .. } => Some(tensor.clone()),
-        _ => None,
-    };
     let joins = model.values.values().filter_map(|value| match &value.origin {
-        Origin::Join { parts } => Some(parts.iter().filter_map(tensor).collect()),
+        Origin::Join { parts } => Some(parts.iter().filter_map(|part| tensor(model, *part)).collect()),
         _ => None,
     });
     joins.collect()
+}
+
+/// The weights that ops of a model read by columns, by the names of their tensors.
+fn transposed(model: &Model) -> Vec<String> {
+    let read = model.ops.values().flat_map(|op| &op.args).filter_map(|arg| arg.input);
+    let transposed = read.filter_map(|value| match model.values[value].origin {
+        Origin::Transposed { of } => tensor(model, of),
+        _ => None,
+    });
+    transposed.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -45,7 +45,7 @@ pub(super) fn in_order(
                 *updates = updates.map(to);
             }
             Origin::Join { parts } => parts.iter_mut().for_each(|part| *part = to(*part)),
-            Origin::View { of, .. } => *of = to(*of),
+            Origin::View { of, .. } | Origin::Transposed { of } => *of = to(*of),
             Origin::Weight { .. } | Origin::State { .. } | Origin::Input { .. } => {}
         }
         renamed.push(value);
@@ -75,6 +75,7 @@ fn shell(model: &Model) -> Model {
         dims: model.dims.clone(),
         weights: model.weights.clone(),
         joins: model.joins.clone(),
+        transposed: model.transposed.clone(),
         state: model.state.clone(),
         values: Arena::new(),
         ops: Arena::new(),

@@ -135,13 +135,15 @@ pub enum Term {
     One(usize),
     /// These, joined.
     Join(Vec<usize>),
+    /// This weight, a matrix, by columns.
+    Transposed(usize),
 }
 
 impl Term {
     /// The variables.
     pub fn variables(&self) -> &[usize] {
         match self {
-            Self::One(one) => std::slice::from_ref(one),
+            Self::One(one) | Self::Transposed(one) => std::slice::from_ref(one),
             Self::Join(many) => many,
         }
     }
@@ -193,6 +195,8 @@ enum TermSyntax<'a> {
     Any(Raw<'a>),
     #[serde(borrow)]
     Join(Vec<Raw<'a>>),
+    #[serde(borrow)]
+    Transposed(Raw<'a>),
 }
 
 /// What to do with rules for kernels that are not there.
@@ -306,14 +310,21 @@ fn rule<'a>(
     Some(rule)
 }
 
-/// A diagnostic for each join of a pattern, which could stand for nothing, and for each number that the replacement
-/// takes from a constant that the pattern does not have.
+/// A diagnostic for each join of a pattern, which could stand for nothing, for each transposed tensor where there is no
+/// such thing, and for each number that the replacement takes from a constant that the pattern does not have.
 fn unfound(pattern: &[Step], replacement: &[Step]) -> Vec<Diagnostic> {
     let is_join = |term: &Option<Term>| matches!(term, Some(Term::Join(_)));
     let joins = pattern.iter().filter_map(|step| {
         let arg = step.args.iter().find(|arg| is_join(&arg.input) || is_join(&arg.output))?;
         let message = format!("port `{}` of a pattern is given several tensors", arg.port);
         Some(Diagnostic::error(step.span, message).note("graphs join nothing: `Join` is for replacements"))
+    });
+    let is_transposed = |term: &Option<Term>| matches!(term, Some(Term::Transposed(_)));
+    let in_pattern = pattern.iter().flat_map(|step| step.args.iter().map(move |arg| (step, arg)));
+    let transposed = in_pattern.filter(|(_, arg)| is_transposed(&arg.input) || is_transposed(&arg.output));
+    let transposed = transposed.map(|(step, arg)| {
+        let message = format!("port `{}` of a pattern is given a transposed weight", arg.port);
+        Diagnostic::error(step.span, message).note("graphs transpose nothing: `Transposed` is for replacements")
     });
     let anys = |steps: &[Step]| -> Vec<Name> {
         let consts = steps.iter().flat_map(|step| &step.consts);
@@ -325,7 +336,7 @@ fn unfound(pattern: &[Step], replacement: &[Step]) -> Vec<Diagnostic> {
         let message = format!("the pattern has no constant `Any(\"{}\")`", name.text);
         Diagnostic::error(name.span, message).suggest(&name.text, known)
     });
-    joins.chain(numbers).collect()
+    joins.chain(transposed).chain(numbers).collect()
 }
 
 /// A diagnostic for each name in a rule's expressions that means nothing.
@@ -411,13 +422,13 @@ impl Sides<'_> {
             return None;
         };
         let mut consts = Vec::new();
-        let mut terms: BTreeMap<&str, Vec<Name>> = BTreeMap::new();
+        let mut terms: BTreeMap<&str, Tensors> = BTreeMap::new();
         let mut is_right = true;
         for (entry, raw) in &entries {
             let port = kernel.ports.iter().find(|port| port.name == *entry);
             let is_const = kernel.consts.iter().any(|constant| constant.name == *entry);
             match (port, is_const, term(reader, raw)?) {
-                (Some(port), _, Ok(names)) => drop(terms.insert(&port.name.text, names)),
+                (Some(port), _, Ok(tensors)) => drop(terms.insert(&port.name.text, tensors)),
                 (None, true, Err(constant)) => consts.push((entry.clone(), constant)),
                 (None, false, _) => {
                     let message = format!("`{}` has no port or constant `{}`", name.text, entry.text);
@@ -449,25 +460,29 @@ impl Sides<'_> {
         reader: &mut Reader<'_>,
         kernel: &KernelDef,
         op: &Name,
-        terms: &BTreeMap<&str, Vec<Name>>,
+        terms: &BTreeMap<&str, Tensors>,
     ) -> Option<Vec<StepArg>> {
         let mut args = Vec::new();
         for (at, port) in kernel.ports.iter().enumerate() {
-            let Some(names) = terms.get(port.name.text.as_str()) else {
+            let Some(tensors) = terms.get(port.name.text.as_str()) else {
                 let message = format!("port `{}` of `{}` is given nothing", port.name.text, kernel.name);
                 reader.diagnostics.push(Diagnostic::error(op.span, message).also(port.name.span, "the port"));
                 return None;
             };
-            let is_state = names.iter().any(|name| name.text.starts_with("state."));
+            let is_state = tensors.names().iter().any(|name| name.text.starts_with("state."));
             let takes = kernel.access(at).reads || is_state;
-            let variables: Vec<usize> =
-                if takes { names.iter().map(|name| self.used(name)).collect() } else { Vec::new() };
-            args.push(StepArg { port: port.name.text.clone(), input: takes.then(|| joined(variables)), output: None });
+            if let Tensors::Transposed(name) = tensors
+                && (kernel.access(at).writes || !name.text.starts_with("w."))
+            {
+                let message = format!("`{}` is no weight that is read, and cannot be transposed", name.text);
+                reader.diagnostics.push(Diagnostic::error(name.span, message).also(port.name.span, "the port"));
+                return None;
+            }
+            let input = takes.then(|| tensors.term(|name| self.used(name)));
+            args.push(StepArg { port: port.name.text.clone(), input, output: None });
         }
         for (at, port) in kernel.ports.iter().enumerate().filter(|(at, _)| kernel.access(*at).writes) {
-            let names = &terms[port.name.text.as_str()];
-            let variables = names.iter().map(|name| self.defined(name)).collect();
-            args[at].output = Some(joined(variables));
+            args[at].output = Some(terms[port.name.text.as_str()].term(|name| self.defined(name)));
         }
         Some(args)
     }
@@ -580,15 +595,38 @@ impl Sides<'_> {
     }
 }
 
-fn joined(variables: Vec<usize>) -> Term {
-    if let [one] = variables[..] { Term::One(one) } else { Term::Join(variables) }
+/// The tensors of an entry, by their names.
+enum Tensors {
+    /// One, or several one after the other.
+    Joined(Vec<Name>),
+    /// One by columns.
+    Transposed(Name),
+}
+
+impl Tensors {
+    fn names(&self) -> &[Name] {
+        match self {
+            Self::Joined(names) => names,
+            Self::Transposed(name) => std::slice::from_ref(name),
+        }
+    }
+
+    /// The same by variables.
+    fn term(&self, variable: impl FnMut(&Name) -> usize) -> Term {
+        let variables: Vec<usize> = self.names().iter().map(variable).collect();
+        match (self, variables.as_slice()) {
+            (Self::Transposed(_), [one]) => Term::Transposed(*one),
+            (_, [one]) => Term::One(*one),
+            _ => Term::Join(variables),
+        }
+    }
 }
 
 /// The tensors of an entry, or its number.
-fn term<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Result<Vec<Name>, ConstTerm>> {
+fn term<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Result<Tensors, ConstTerm>> {
     let text = raw.trim().get_ron();
     if text.starts_with(['"', 'r']) {
-        return reader.name(raw).map(|name| Ok(vec![name]));
+        return reader.name(raw).map(|name| Ok(Tensors::Joined(vec![name])));
     }
     if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
         return reader.node::<f64>(raw).map(|number| Err(ConstTerm::Number(number)));
@@ -596,7 +634,11 @@ fn term<'a>(reader: &mut Reader<'a>, raw: Raw<'a>) -> Option<Result<Vec<Name>, C
     match reader.node::<TermSyntax<'_>>(raw)? {
         TermSyntax::Eval(expr) => reader.expr(expr).map(|expr| Err(ConstTerm::Eval(expr))),
         TermSyntax::Any(name) => reader.name(name).map(|name| Err(ConstTerm::Any(name))),
-        TermSyntax::Join(names) => names.iter().map(|name| reader.name(name)).collect::<Option<_>>().map(Ok),
+        TermSyntax::Join(names) => {
+            let names = names.iter().map(|name| reader.name(name)).collect::<Option<_>>();
+            names.map(|names| Ok(Tensors::Joined(names)))
+        }
+        TermSyntax::Transposed(name) => reader.name(name).map(|name| Ok(Tensors::Transposed(name))),
     }
 }
 

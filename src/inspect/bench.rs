@@ -410,7 +410,7 @@ pub fn weight_bytes_read(model: &Model) -> u64 {
         }
         for value in values() {
             match &model.values[value].origin {
-                Origin::Weight { .. } => drop(read.insert(value)),
+                Origin::Weight { .. } | Origin::Transposed { .. } => drop(read.insert(value)),
                 Origin::Join { parts } => read.extend(parts),
                 _ => {}
             }

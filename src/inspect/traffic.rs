@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::base::role::InputRole;
-use crate::model::{Model, Op, Origin, ValueId};
+use crate::model::{Model, Op, ValueId};
 use crate::plan::Plan;
 use crate::plan::command::{BufferKind, Command, Copy};
 
@@ -84,7 +84,7 @@ fn of_op(model: &Model, plan: &Plan, op: &Op) -> Traffic {
         let bytes = value.dtype.storage_bytes(value.count());
         let times = u64::from(arg.access.reads) + u64::from(arg.access.writes);
         let (sum, bytes) = match value.origin {
-            Origin::Weight { .. } | Origin::Join { .. } => (&mut found.weight_bytes, if looks_up { 0 } else { bytes }),
+            _ if model.is_weight(id) => (&mut found.weight_bytes, if looks_up { 0 } else { bytes }),
             _ if model.state_of(id).is_some() => (&mut found.state_bytes, bytes / capacity * sequences.min(capacity)),
             _ if input_role(id).is_some() => (&mut found.host_bytes, bytes),
             _ => (&mut found.value_bytes, bytes),

@@ -365,7 +365,7 @@ fn origin(model: &Model, value: ValueId) -> From {
         Origin::State { state } => From::State(*state),
         Origin::Input { .. } => From::Host,
         Origin::Op { .. } | Origin::View { .. } => From::Op,
-        Origin::Join { .. } => From::Weight(model.values[value].path.clone()),
+        Origin::Join { .. } | Origin::Transposed { .. } => From::Weight(model.values[value].path.clone()),
     }
 }
 

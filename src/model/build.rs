@@ -148,6 +148,7 @@ impl<'a> Builder<'a> {
             dims: Vec::new(),
             weights: Vec::new(),
             joins: Vec::new(),
+            transposed: Vec::new(),
             values: Arena::new(),
             ops: Arena::new(),
             state: Vec::new(),

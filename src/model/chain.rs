@@ -113,7 +113,7 @@ impl Chains<'_> {
         match self.model.values[viewed(self.model, value)].origin {
             Origin::Input { .. } => 1,
             Origin::Op { op, .. } => self.length[op.index()].expect("its definer comes before"),
-            Origin::Weight { .. } | Origin::Join { .. } | Origin::State { .. } => 0,
+            Origin::Weight { .. } | Origin::Transposed { .. } | Origin::Join { .. } | Origin::State { .. } => 0,
             Origin::View { .. } => unreachable!("views are of values that ops define"),
         }
     }

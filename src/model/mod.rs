@@ -48,6 +48,8 @@ pub struct Model {
     pub weights: Vec<WeightTensor>,
     /// Weights that some op reads as one, by the names of their tensors: a layout does well to put them side by side.
     pub joins: Vec<Vec<String>>,
+    /// Weights that some op reads by columns, by the names of their tensors: a layout has a copy of each that lies so.
+    pub transposed: Vec<String>,
     /// Every tensor of this step.
     pub values: Arena<Value>,
     /// The ops, in file order with loops unrolled.
@@ -120,6 +122,11 @@ pub enum Origin {
         op: OpId,
         /// The version it is an update of, in the same memory.
         updates: Option<ValueId>,
+    },
+    /// A weight, a matrix, by columns.
+    Transposed {
+        /// The weight.
+        of: ValueId,
     },
     /// Weights one after the other, as one tensor.
     Join {
@@ -236,6 +243,9 @@ pub struct WeightTensor {
     pub dtype: DType,
     /// Number of elements.
     pub count: u64,
+    /// Rows and columns as ops see them, of a matrix or of each of a list.
+    #[serde(skip)]
+    pub matrix: Option<(u64, u64)>,
     /// Rows and columns as stored, if stored transposed.
     pub transpose: Option<(u64, u64)>,
     /// Whether a kernel may reach it through a binding of its text's own, which begins at the weight.
@@ -275,7 +285,8 @@ impl Model {
 
     /// Whether a value is made of weights alone, which never change.
     pub fn is_weight(&self, value: ValueId) -> bool {
-        matches!(self.values[value].origin, Origin::Weight { .. } | Origin::Join { .. })
+        let origin = &self.values[value].origin;
+        matches!(origin, Origin::Weight { .. } | Origin::Transposed { .. } | Origin::Join { .. })
     }
 
     /// The state tensor whose memory a value lives in, if any.

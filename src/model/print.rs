@@ -36,6 +36,11 @@ pub fn print(model: &Model) -> String {
         };
         let _ = writeln!(out, "weight {id} {}  {}{:?}{swapped}", value.path, value.dtype, value.shape);
     }
+    for (id, value) in model.values.iter() {
+        if let Origin::Transposed { of } = value.origin {
+            let _ = writeln!(out, "weight {id} {}  {}{:?} = {of} by columns", value.path, value.dtype, value.shape);
+        }
+    }
     for (id, op) in model.ops.iter() {
         let args: Vec<String> = op
             .args

@@ -63,6 +63,7 @@ impl Reach {
                 index: used.index,
                 dtype,
                 count,
+                matrix: if let [.., rows, columns] = shape[..] { Some((rows, columns)) } else { None },
                 transpose,
                 bound_alone: used.bound_alone,
             })

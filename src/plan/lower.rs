@@ -200,8 +200,13 @@ impl<'a> Lowering<'a> {
             .into_iter()
             .map(|(label, kind, size)| self.buffer(label, kind, size))
             .collect();
-        let pieces: BTreeMap<&str, &WeightPiece> =
-            self.weights.pieces.iter().map(|piece| (piece.tensor.as_str(), piece)).collect();
+        // Of a tensor and its copy by columns, one is as it is stored and one is not.
+        let pieces: BTreeMap<(&str, bool), &WeightPiece> = self
+            .weights
+            .pieces
+            .iter()
+            .map(|piece| ((piece.tensor.as_str(), piece.transpose.is_some()), piece))
+            .collect();
         assert_eq!(rests.len(), self.model.state.len(), "a rest for each state");
         for ((index, state), rest) in (0u32..).zip(&self.model.state).zip(rests) {
             let row_shape = state.shape[1..].to_vec();
@@ -219,8 +224,8 @@ impl<'a> Lowering<'a> {
         }
         let first_state = weight_buffers.len() as u32;
         for (id, value) in self.model.values.iter() {
-            if let Origin::Weight { tensor, .. } = &value.origin {
-                let piece = pieces[tensor.as_str()];
+            if let Some(named) = self.piece_of(id) {
+                let piece = pieces[&named];
                 let buffer = weight_buffers[piece.buffer as usize];
                 let size_bytes = value.dtype.storage_bytes(value.count()).next_multiple_of(ELEMENT_ALIGNMENT);
                 let slice = Slice { buffer, offset_bytes: piece.offset_bytes, size_bytes };
@@ -236,6 +241,15 @@ impl<'a> Lowering<'a> {
                 self.places[id.index()] =
                     Some(Place { slice: Slice { buffer, offset_bytes: 0, size_bytes }, record: None });
             }
+        }
+    }
+
+    /// The tensor that a weight is, and whether other than it is stored.
+    fn piece_of(&self, value: ValueId) -> Option<(&'a str, bool)> {
+        match &self.model.values[value].origin {
+            Origin::Weight { tensor, transpose, .. } => Some((tensor, transpose.is_some())),
+            Origin::Transposed { of } => self.piece_of(*of).map(|(tensor, is_transposed)| (tensor, !is_transposed)),
+            _ => None,
         }
     }
 

@@ -15,9 +15,10 @@ use crate::schedule::{Schedule, Step, accesses};
 const PACKED_BYTES: u64 = 32 << 10;
 
 /// Lays out the weights that steps of any size use: small ones packed, a record per layer; large ones in a buffer each.
-/// Weights that are read as one (`joins`) lie side by side where they can. Equal for all step shapes of a graph and
-/// checkpoint that have the same joins.
-pub fn lay_out(model: &Model, joins: &[Vec<String>]) -> WeightLayout {
+/// Weights that are read as one (`joins`) lie side by side where they can, those that are read by columns
+/// (`transposed`) lie so as well. Equal for all step shapes of a graph and checkpoint that have the same joins and read the same by
+/// columns.
+pub fn lay_out(model: &Model, joins: &[Vec<String>], transposed: &[String]) -> WeightLayout {
     let groups = groups(model, joins);
     let mut weights: Vec<&WeightTensor> = model.weights.iter().collect();
     // Those of a group follow each other where the group's first one would stand.
@@ -99,7 +100,25 @@ pub fn lay_out(model: &Model, joins: &[Vec<String>]) -> WeightLayout {
         });
         *size_bytes += bytes(weight);
     }
+    by_columns(model, transposed, &mut layout);
     layout
+}
+
+/// Copies of weights by columns, in a buffer each.
+fn by_columns(model: &Model, transposed: &[String], layout: &mut WeightLayout) {
+    for weight in model.weights.iter().filter(|weight| transposed.contains(&weight.tensor)) {
+        let size_bytes = weight.dtype.storage_bytes(weight.count).next_multiple_of(ELEMENT_ALIGNMENT);
+        layout.pieces.push(WeightPiece {
+            tensor: weight.tensor.clone(),
+            buffer: layout.buffers.len() as u32,
+            offset_bytes: 0,
+            dtype: weight.dtype,
+            count: weight.count,
+            transpose: if weight.transpose.is_none() { weight.matrix } else { None },
+        });
+        let label = format!("w.{} by columns", weight.tensor);
+        layout.buffers.push(WeightBuffer { label, size_bytes, record_bytes: None });
+    }
 }
 
 /// Joins of weights that can lie side by side: elements in eights, so that no accessor reaches across two of them, and

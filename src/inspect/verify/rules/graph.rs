@@ -199,6 +199,7 @@ impl Writer<'_> {
         let name = |term: &Option<Term>| match term {
             Some(Term::One(variable)) => Ok(Some(self.name(*variable))),
             Some(Term::Join(_)) => Err("a pattern joins nothing".to_owned()),
+            Some(Term::Transposed(_)) => Err("a pattern transposes nothing".to_owned()),
             None => Ok(None),
         };
         let mut entries = Vec::new();
