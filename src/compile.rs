@@ -476,6 +476,7 @@ fn check_kernel(kernel: &Kernel) -> Result<(), String> {
     same("workgroup bytes", &kernel.workgroup_bytes, &found.workgroup_bytes)?;
     same("subgroups", &kernel.needs_subgroups, &found.needs_subgroups)?;
     same("cooperative matrices", &kernel.needs_cooperative_matrix, &found.needs_cooperative_matrix)?;
+    same("words of 64 bits", &kernel.needs_wide_words, &found.needs_wide_words)?;
     // A declared write that never happens would let a plan count bytes as written that are not; the lowering declares
     // none.
     if let Some(binding) = found.bindings.iter().find(|binding| binding.declared_write && !binding.access.writes) {
