@@ -9,7 +9,6 @@ override B: u32;
 override C: u32;
 override I: u32;
 override STEPS: u32;
-override ROUNDS: u32;
 override ROWS: u32;
 override LANES: u32;
 override THREADS: u32;

@@ -11,12 +11,14 @@ override I: u32;
 override LANES: u32;
 override THREADS: u32;
 override ROWS: u32;
-override ROUNDS: u32;
 override STEPS: u32;
+override ROOM: u32;
 const C8: u32 = max(C / 8u, 1u);
 const COLUMNS: u32 = 8u * LANES;
 // A column of each subgroup's sums, and one so that they lie in banks of their own.
-var<workgroup> sums: array<f32, (THREADS + 31u) / 32u * (COLUMNS + 1u)>;
+const SUMS: u32 = (THREADS + 31u) / 32u * (COLUMNS + 1u);
+// More room than that keeps workgroups, of which there are few, from sharing a processor while others have none.
+var<workgroup> sums: array<f32, max(SUMS, ROOM / 4u)>;
 
 // Halves of two sums over lanes that differ in one bit of their number: a's where it is 0, b's where it is 1.
 fn halves(lane: u32, bit: u32, a: f32, b: f32) -> f32 {
@@ -34,13 +36,12 @@ fn main(
 ) {
     let thread = subgroup * lanes + lane;
     let at = min(group.x * LANES + thread % LANES, C8 - 1u);
-    let first = thread / LANES;
-    var row = min(first, I - 1u);
+    var row = min(thread / LANES, I - 1u);
     var low = vec4<f32>();
     var high = vec4<f32>();
-    for (var round = 0u; round < ROUNDS; round++) {
+    for (var first = thread / LANES; first < I; first += STEPS * ROWS) {
 #unroll n in STEPS
-        let i${n} = first + (round * STEPS + ${n}u) * ROWS;
+        let i${n} = first + ${n}u * ROWS;
         let x${n} = select(0.0, load_x(min(i${n}, I - 1u)), i${n} < I);
 #end
 #unroll n in STEPS

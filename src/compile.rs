@@ -335,11 +335,14 @@ fn laid_out(model: &Model, agreed: &Agreed) -> Result<(), Vec<Diagnostic>> {
             _ => false,
         })
     };
-    let span = model.ops.values().find(reads).map(|op| op.span);
-    let tokens = model.shape.tokens;
-    let message = format!("a step of {tokens} tokens reads weight `{tensor}` by columns, one of one token does not");
+    let Some(op) = model.ops.values().find(reads) else { return Ok(()) };
+    let (StepShape { tokens, rows, .. }, kernel) = (model.shape, &op.kernel);
+    let message = format!(
+        "`{kernel}` reads weight `{tensor}` by columns in a step of {tokens} tokens and {rows} rows, and nothing does in \
+         one of one token and row"
+    );
     let note = "weights lie by columns where steps of one token read them so: a rule for other steps cannot begin it";
-    Err(vec![span.map_or_else(|| Diagnostic::placeless(&message), |span| Diagnostic::error(span, &message)).note(note)])
+    Err(vec![Diagnostic::error(op.span, message).note(note)])
 }
 
 /// Tokens of a step for whose sake weights may lie side by side if none of one token wants them to.
@@ -473,6 +476,7 @@ fn check_kernel(kernel: &Kernel) -> Result<(), String> {
     same("workgroup bytes", &kernel.workgroup_bytes, &found.workgroup_bytes)?;
     same("subgroups", &kernel.needs_subgroups, &found.needs_subgroups)?;
     same("cooperative matrices", &kernel.needs_cooperative_matrix, &found.needs_cooperative_matrix)?;
+    same("words of 64 bits", &kernel.needs_wide_words, &found.needs_wide_words)?;
     // A declared write that never happens would let a plan count bytes as written that are not; the lowering declares
     // none.
     if let Some(binding) = found.bindings.iter().find(|binding| binding.declared_write && !binding.access.writes) {

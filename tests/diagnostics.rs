@@ -292,7 +292,7 @@ const RULE: (&str, &str) = (
 );
 
 /// Mistakes in a rule, for `graphc check`: a golden file's name, what to replace, and by what.
-const IN_RULES: [(&str, &str, &str); 20] = [
+const IN_RULES: [(&str, &str, &str); 22] = [
     ("rule_ron_syntax", "when: \"C % 2 == 0\",", "when: \"C % 2 == 0\""),
     ("rule_unknown_field", "examples:", "example:"),
     ("rule_field_missing", RULE.1, "Rewrite(pattern: [])\n"),
@@ -331,6 +331,20 @@ const IN_RULES: [(&str, &str, &str); 20] = [
         Op("product", {"x": "scaled", "weight": Join(["w.a", "w.b"]), "y": "y", "gain": Any("gain")}),
     ],
     replacement"#,
+    ),
+    (
+        "rule_transposes_in_its_pattern",
+        "\"scale\": \"w.scale\"}, \"scaled\"),\n    ],\n    replacement",
+        r#""scale": "w.scale"}, "scaled"),
+        Op("product", {"x": "scaled", "weight": Transposed("w.a"), "y": "y", "gain": Any("gain")}),
+    ],
+    replacement"#,
+    ),
+    (
+        "rule_transposes_a_value",
+        "\"own\"}, \"scaled\")",
+        r#""own"}, "scaled"),
+        Op("product", {"x": "scaled", "weight": Transposed("own"), "y": "y", "gain": 1})"#,
     ),
     (
         "rule_number_from_nowhere",

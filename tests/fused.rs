@@ -25,7 +25,7 @@ use graphc::sources;
 use graphc::tensor::{Tensor, from_f32};
 use program::{graphc_with, text};
 use support::models::{Format, Layout, Shape, Version, write_version};
-use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, Ran, decoder, run};
+use support::runner::{AnyExecutor, DEVICES, KINDS, Kind, Program, Ran, all_rows, decoder, run};
 use support::{TempDir, assert_step, case_tensors, cases, max_difference, open, reference, skip, values};
 
 const NO_DEVICE: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
@@ -95,18 +95,20 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     let mut all = BTreeSet::new();
     // A hidden activation that is no multiple of eight is for a rule of its own; so are steps that draw, and many
     // tokens where there are matrices.
-    let cases = [(128, 1, false), (130, 1, false), (128, 1, true), (512, 48, false)];
+    let cases = [(128, 1, false), (130, 1, false), (128, 1, true), (512, 48, false), (16, 1, false)];
     for ((name, version), (ffn, tokens, draws)) in
         Version::ALL.into_iter().flat_map(|version| cases.map(|case| (version, case)))
     {
         // Matrices are of 16 rows, and of weights too large to be packed with others.
         let (heads, ranks) = if tokens == 1 { (2, [8; 4]) } else { (3, [16; 4]) };
-        let checkpoint = random_model(version, &shape(2, [heads, 64], ffn, ranks), &Format::converted(DType::F16));
+        // One is for rows of 2048, and wide subgroups.
+        let (layers, heads) = if ffn == 16 { (1, 32) } else { (2, heads) };
+        let checkpoint = random_model(version, &shape(layers, [heads, 64], ffn, ranks), &Format::converted(DType::F16));
         let program = Program::built_in(name, &[]).fused();
         if draws && program.graph.carry.is_none() {
             continue;
         }
-        let limits = if tokens == 1 { &vulkan } else { &matrices };
+        let limits = if tokens == 1 && ffn != 16 { &vulkan } else { &matrices };
         let compiler = Compiler { draws, ..program.compiler(checkpoint.index(), limits, &[]) };
         let compiled = compiler.compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 });
         let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -293,6 +295,67 @@ fn odd_models_fused_and_unfused() {
         println!("{what}: {distance:.1e} apart");
         assert!(distance <= TOLERANCE, "{what}: {distance:.1e} apart");
     }
+}
+
+/// The built-in rules, of which the one for sparse products is applied on every device and in every size, to steps of
+/// `steps` tokens.
+fn sparse_everywhere(steps: &str) -> Vec<(String, String)> {
+    let mut rules = sources::rewrites(None).expect("built in");
+    let (_, sparse) = rules.iter_mut().find(|(path, _)| path.ends_with("sparse_channel_mix.ron")).expect("the rule");
+    for (from, to) in [("T == 1 && S == 1", steps), (" && subgroup_size >= 32", ""), ("pays: \"C >= 2048\",", "")] {
+        assert!(sparse.contains(from), "{from}");
+        *sparse = sparse.replace(from, to);
+    }
+    rules
+}
+
+/// Steps of one token read a weight by columns, those of several by rows, in one session.
+#[test]
+fn weights_by_columns_compute_the_same() {
+    let tokens: Vec<u32> = (0..12).map(|at| (at * at * 37 + 5) % 1000).collect();
+    let formats = [Format::converted(DType::F16), Format::raw(DType::Bf16), Format::converted(DType::F32)];
+    for (kind, device) in [(Kind::Reference, ""), (Kind::Hal, DEVICES[0]), (Kind::Hal, DEVICES[1])] {
+        let Some(executor) = AnyExecutor::find(kind, device) else { continue };
+        let limits = executor.device().limits.clone();
+        for ((name, version), format) in
+            Version::ALL.into_iter().zip(formats.iter().cycle()).filter(|_| kind == Kind::Reference).chain(
+                formats.iter().map(|format| (("rwkv7", Version::V7), format)).filter(|_| kind != Kind::Reference),
+            )
+        {
+            let checkpoint = random_model(version, &shape(2, [3, 16], 136, [8, 24, 40, 8]), format);
+            let program = Program::built_in(name, &[]);
+            let sparse = Program::built_in(name, &[]).fused_by(&sparse_everywhere("T == 1 && S == 1"));
+            let one_token = sparse.compiler(checkpoint.index(), &limits, &[]).compile(all_rows(1));
+            let compiled = one_token.unwrap_or_else(|error| panic!("{error}"));
+            let times =
+                compiled.applied.rules.iter().find(|(rule, _)| rule == "sparse_channel_mix").expect("the rule").1;
+            assert_eq!(times, 2, "{name}");
+            let copies = compiled.plan.weights.buffers.iter().filter(|buffer| buffer.label.ends_with(" by columns"));
+            assert_eq!(copies.count(), 2, "{name}");
+            let rans = [&program, &sparse].map(|program| {
+                let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+                run(&mut decoder(&executor, compiler, &checkpoint, &[1, 4]), &tokens, &[1, 1, 1, 4])
+            });
+            let distance = rans[0].distance(&rans[1]);
+            println!("{name}, {}, {kind:?} on {device}: {distance:.1e} apart", format.dtype);
+            assert!(distance <= TOLERANCE, "{name}, {}: {distance:.1e} apart", format.dtype);
+        }
+    }
+}
+
+/// Plans of a session agree on what lies by columns, and steps of one token say what.
+#[test]
+fn weights_lie_by_columns_as_steps_of_one_token_read_them() {
+    let checkpoint = random_model(Version::V7, &shape(2, [2, 64], 128, [8; 4]), &Format::converted(DType::F16));
+    let rules = sparse_everywhere("T == 1 && S == 1 && R == 2");
+    let program = Program::built_in("rwkv7", &[]).fused_by(&rules);
+    let limits = Limits::vulkan();
+    let compiler = program.compiler(checkpoint.index(), &limits, &[]);
+    compiler.compile(all_rows(1)).unwrap_or_else(|error| panic!("{error}"));
+    let error = compiler.compile(StepShape { rows: 2, ..all_rows(1) }).expect_err("no copy is there").to_string();
+    let said =
+        "`sparse_linear_keep` reads weight `blocks.0.ffn.value.weight` by columns in a step of 1 tokens and 2 rows";
+    assert!(error.contains(said), "{error}");
 }
 
 /// Sizes of the random graphs: what maps broadcast to.

@@ -67,6 +67,7 @@ fn kernel(case: &Case) -> Kernel {
         zero_workgroup_memory: case.is_zeroed,
         needs_subgroups: false,
         needs_cooperative_matrix: false,
+        needs_wide_words: false,
         origins: vec![origin(1, ""), origin(BINDINGS.lines().count() as u32 + 1, "case.wgsl")],
     }
 }

@@ -113,6 +113,7 @@ fn kernel(label: &str, globals: &str, body: &str, bindings: &[(&str, Access)]) -
         zero_workgroup_memory: false,
         needs_subgroups: false,
         needs_cooperative_matrix: false,
+        needs_wide_words: false,
         origins: Vec::new(),
     }
 }

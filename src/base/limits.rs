@@ -31,6 +31,10 @@ pub struct Limits {
     /// Whether every subgroup has eight lanes, as those of software drivers on CPUs with vectors of 256 bits have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub octets: bool,
+    /// Whether kernels read halves as words of 64 bits where they read eight at a time: of devices that have such words
+    /// and octets, and load one word after the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wide_words: bool,
     /// Whether subgroups, all of which have 32 lanes then, may multiply matrices of 16 x 16 halves and add into ones of
     /// floats; halves are a type of kernels then, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -53,6 +57,7 @@ impl Limits {
             subgroups: false,
             min_subgroup_size: 1,
             octets: false,
+            wide_words: false,
             cooperative_matrix: false,
         }
     }
@@ -125,6 +130,7 @@ impl Limits {
         at_least("subgroups", has.subgroups.into(), wants.subgroups.into());
         at_least("min_subgroup_size", has.min_subgroup_size.into(), wants.min_subgroup_size.into());
         at_least("octets", has.octets.into(), wants.octets.into());
+        at_least("wide_words", has.wide_words.into(), wants.wide_words.into());
         at_least("cooperative_matrix", has.cooperative_matrix.into(), wants.cooperative_matrix.into());
         if has.min_storage_buffer_offset_alignment > wants.min_storage_buffer_offset_alignment {
             let (wants, has) = (wants.min_storage_buffer_offset_alignment, has.min_storage_buffer_offset_alignment);

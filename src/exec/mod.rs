@@ -599,3 +599,27 @@ pub struct CpuCost {
     /// Nanoseconds spent writing inputs and submitting.
     pub submit_ns: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::transposed;
+
+    /// Every element of lists of matrices, whatever of a block of columns is left.
+    #[test]
+    fn rows_and_columns_are_exchanged() {
+        for (matrices, rows, columns) in [(1, 1, 1), (1, 3, 31), (2, 5, 32), (1, 7, 33), (3, 40, 65)] {
+            let numbers: Vec<u32> = (0..matrices * rows * columns).map(|number| number * 40503).collect();
+            let expected = |bytes: usize| -> Vec<u8> {
+                let of =
+                    |matrix: u32, row: u32, column: u32| numbers[((matrix * rows + row) * columns + column) as usize];
+                let all = (0..matrices).flat_map(|m| (0..columns).flat_map(move |c| (0..rows).map(move |r| (m, r, c))));
+                all.flat_map(|(m, r, c)| of(m, r, c).to_le_bytes()[..bytes].to_vec()).collect()
+            };
+            for bytes in [2, 4] {
+                let stored: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()[..bytes].to_vec()).collect();
+                let turned = transposed(&stored, rows.into(), columns.into(), bytes as u64);
+                assert_eq!(turned, expected(bytes), "{matrices} of {rows} x {columns}, {bytes} bytes");
+            }
+        }
+    }
+}

@@ -285,7 +285,16 @@ impl<'f> Search<'_, 'f> {
     }
 
     fn guard(&mut self, dims: &BTreeMap<String, i64>) -> Option<bool> {
-        let Some(when) = &self.rule.when else { return Some(true) };
+        let pays = self.rule.pays.as_ref().filter(|_| !self.rule.on_any_device);
+        for guard in self.rule.when.iter().chain(pays) {
+            if !self.holds(guard, dims)? {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
+    fn holds(&mut self, when: &Spanned, dims: &BTreeMap<String, i64>) -> Option<bool> {
         let limits = self.finder.request.limits;
         let fact = |name: &str| match name {
             "cooperative_matrix" if self.rule.on_any_device => Some(1),

@@ -52,6 +52,8 @@ pub struct Rule {
     pub on_any_device: bool,
     /// When it may be applied: over its dims, the step's size and what the device offers.
     pub when: Option<Spanned>,
+    /// When that is faster, over the same: nothing if it always is. Where the rule itself is tried, it need not be.
+    pub pays: Option<Spanned>,
     /// Sizes to try it with: values of the dims of its shapes.
     pub examples: Vec<BTreeMap<String, u64>>,
     /// The shapes of variables, over dims that they define.
@@ -173,6 +175,8 @@ struct RewriteSyntax<'a> {
     dtypes: Entries<'a>,
     #[serde(borrow, default, deserialize_with = "given")]
     when: Option<Raw<'a>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pays: Option<Raw<'a>>,
     #[serde(default)]
     examples: Vec<BTreeMap<String, u64>>,
     #[serde(borrow)]
@@ -290,6 +294,7 @@ fn rule<'a>(
     let shapes = sides.shapes(reader, &syntax.shapes);
     let dtypes = sides.dtypes(reader, &syntax.dtypes);
     let when = syntax.when.and_then(|when| reader.expr(when));
+    let pays = syntax.pays.and_then(|pays| reader.expr(pays));
     let rule = Rule {
         name: name.to_owned(),
         doc: syntax.doc,
@@ -297,6 +302,7 @@ fn rule<'a>(
         batch_invariant: syntax.batch_invariant,
         on_any_device: false,
         when,
+        pays,
         examples: syntax.examples,
         shapes,
         dtypes,
@@ -357,7 +363,7 @@ fn unknown_dims(rule: &Rule) -> Vec<Diagnostic> {
         .map(unknown)
         .map(|diagnostic| diagnostic.note("a rule's dims are the names in its `shapes`, and T, S, R"))
         .collect();
-    if let Some(when) = &rule.when {
+    for when in rule.when.iter().chain(&rule.pays) {
         for name in when.expr.names().into_iter().filter(|name| !facts(name)) {
             let message = format!("unknown name `{name}` in a rule's guard");
             let known = dims.iter().copied().chain(GUARD_FACTS);

@@ -5,7 +5,7 @@
 //! `2i`, `4i` and `8i` on, as `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>` (of `u32` where the port is `u32`, which has
 //! no `8`); `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that the text calls are
 //! written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls `load_PORT8`
-//! on f16 reads `vec4<u32>`. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
+//! on f16 reads `vec4<u32>`; or `vec2<u64>`, where nothing writes the binding and the device is better at that. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
 //! writes to a bare array. Never decides formats, offsets or which ports share a binding.
 
 use std::fmt::Write;
@@ -58,8 +58,8 @@ impl Composed {
 }
 
 /// Composes the text of `template`. `ports` are in the order of the template's; `consts` gives every override its value
-/// as WGSL, as in `("C", "256u")`.
-pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)]) -> Composed {
+/// as WGSL, as in `("C", "256u")`. With `wide_words`, what is read in elements of 128 bits of halves is read as words of 64.
+pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)], wide_words: bool) -> Composed {
     let mut directives = Vec::new();
     let mut body = Vec::new();
     for (index, line) in template.lines.iter().enumerate() {
@@ -79,7 +79,7 @@ pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, St
         }
     }
     let mut lines = directives;
-    let written = prelude(template, ports);
+    let written = prelude(template, ports, wide_words);
     lines.extend(written.lines().map(|text| Line { text: text.to_owned(), origin: None }));
     lines.extend(unroll::expand(body, consts));
     Composed { lines }
@@ -91,7 +91,7 @@ pub(super) fn data_name(number: u32) -> String {
 }
 
 /// Bindings and accessors.
-fn prelude(template: &Template, ports: &[PortBinding]) -> String {
+fn prelude(template: &Template, ports: &[PortBinding], wide_words: bool) -> String {
     let mut bindings: Vec<(u32, DType, u32, bool)> = Vec::new();
     for (port, used) in ports.iter().zip(&template.ports) {
         if used.own.is_some() {
@@ -115,17 +115,25 @@ fn prelude(template: &Template, ports: &[PortBinding]) -> String {
         }
     }
     bindings.sort_unstable_by_key(|(number, ..)| *number);
+    let is_wide = |(_, dtype, width, writes): &(u32, DType, u32, bool)| {
+        wide_words && matches!(dtype, DType::F16 | DType::Bf16) && *width == 8 && !writes
+    };
+    let wide: Vec<u32> = bindings.iter().filter(|binding| is_wide(binding)).map(|(number, ..)| *number).collect();
     let mut out = String::new();
     for (number, dtype, width, writes) in &bindings {
         let mode = if *writes { "read_write" } else { "read" };
-        let (element, name) = (element_type(*dtype, *width), data_name(*number));
+        let (narrow, name) = (element_type(*dtype, *width), data_name(*number));
+        let element = if wide.contains(number) { WIDE.to_owned() } else { narrow };
         let _ = writeln!(out, "struct GraphcData{number} {{ v: array<{element}> }}");
         let _ = writeln!(out, "@group(0) @binding({number}) var<storage, {mode}> {name}: GraphcData{number};");
+    }
+    if !wide.is_empty() {
+        out.push_str(SPLIT);
     }
     for (port, used) in ports.iter().zip(&template.ports) {
         if used.own.is_none() {
             let width = bindings.iter().find(|(number, ..)| *number == port.parts[0].binding).map_or(1, |b| b.2);
-            accessors(&mut out, port, used, width);
+            accessors(&mut out, port, used, (width, &wide));
         }
     }
     out
@@ -168,7 +176,18 @@ fn element_type(dtype: DType, width: u32) -> String {
     if lanes == 1 { scalar.to_owned() } else { format!("vec{lanes}<{scalar}>") }
 }
 
-fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, width: u32) {
+/// A binding's element of words of 64 bits.
+const WIDE: &str = "vec2<u64>";
+
+/// Words of 64 bits as twice as many of 32, in the order of memory.
+const SPLIT: &str = "\
+fn graphc_split(w: vec2<u64>) -> vec4<u32> {
+    return vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u));
+}
+";
+
+/// The accessors of a port whose bindings' elements are `width` of its own; those of `wide` are words of 64 bits.
+fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, (width, wide): (u32, &[u32])) {
     let name = &port.port;
     if !used.loads.is_empty() {
         let element = element_type(port.dtype, width);
@@ -176,7 +195,11 @@ fn accessors(out: &mut String, port: &PortBinding, used: &PortUse, width: u32) {
         let mut passed = 0;
         for (nth, part) in port.parts.iter().enumerate() {
             let shift = offset(part.first, passed, width);
-            let read = format!("return graphc_data{}.v[i{shift}];", part.binding);
+            let element = format!("graphc_data{}.v[i{shift}]", part.binding);
+            let read = match wide.contains(&part.binding) {
+                true => format!("return graphc_split({element});"),
+                false => format!("return {element};"),
+            };
             passed += part.count;
             if nth + 1 < port.parts.len() {
                 let _ = write!(out, "if i < {}u {{ {read} }} ", passed / u64::from(width));
@@ -325,3 +348,76 @@ fn graphc_pack_bf16(value: vec2<f32>) -> u32 {
     return graphc_round_bf16(value.x) | (graphc_round_bf16(value.y) << 16u);
 }
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Access;
+
+    /// A template that calls nothing, of ports with these widths of loads and stores.
+    fn template(ports: &[(&[u32], &[u32])]) -> Template {
+        let ports = ports.iter().map(|(loads, stores)| PortUse {
+            loads: loads.to_vec(),
+            stores: stores.to_vec(),
+            own: None,
+            access: Access::default(),
+        });
+        let (file, entry) = ("a.wgsl".to_owned(), "main".to_owned());
+        Template { file, lines: Vec::new(), entry, ports: ports.collect(), overrides: Vec::new(), unchecked: true }
+    }
+
+    fn port(port: &str, dtype: DType, writes: bool, parts: &[(u32, u64, u64)]) -> PortBinding {
+        let parts =
+            parts.iter().map(|(binding, first, count)| Part { binding: *binding, first: *first, count: *count });
+        PortBinding { port: port.to_owned(), dtype, writes, parts: parts.collect() }
+    }
+
+    fn text(template: &Template, ports: &[PortBinding], wide_words: bool) -> String {
+        compose(template, ports, &[], wide_words).text()
+    }
+
+    #[test]
+    fn halves_are_read_as_words_of_64_bits() {
+        let eights = template(&[(&[8], &[])]);
+        let found = text(&eights, &[port("w", DType::F16, false, &[(0, 0, 64)])], true);
+        let expected = "\
+struct GraphcData0 { v: array<vec2<u64>> }
+@group(0) @binding(0) var<storage, read> graphc_data0: GraphcData0;
+fn graphc_split(w: vec2<u64>) -> vec4<u32> {
+    return vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u));
+}
+fn graphc_word_w(i: u32) -> vec4<u32> { return graphc_split(graphc_data0.v[i]); }
+fn load_w8(i: u32) -> mat2x4<f32> { let w0 = graphc_word_w(i); return mat2x4<f32>(vec4<f32>(unpack2x16float(w0.x), \
+            unpack2x16float(w0.y)), vec4<f32>(unpack2x16float(w0.z), unpack2x16float(w0.w))); }
+";
+        assert_eq!(found, expected);
+        // What is done with the words, and where they lie, is the same as with words of 32 bits.
+        for dtype in [DType::F16, DType::Bf16] {
+            let packed = [port("w", dtype, false, &[(2, 24, 40), (0, 0, 64)])];
+            let [narrow, wide] = [false, true].map(|wide_words| text(&eights, &packed, wide_words));
+            assert!(wide.contains("if i < 5u { return graphc_split(graphc_data2.v[i + 3u]); }"), "{wide}");
+            assert!(wide.contains(" return graphc_split(graphc_data0.v[i - 5u]); }"), "{wide}");
+            let split: String = SPLIT.to_owned();
+            let back = wide.replace(&split, "").replace("graphc_split(", "").replace("u]);", "u];");
+            assert_eq!(back.replace("array<vec2<u64>>", "array<vec4<u32>>"), narrow);
+        }
+    }
+
+    #[test]
+    fn only_what_is_read_by_eights_alone_is() {
+        let same = |template: &Template, ports: &[PortBinding]| {
+            assert_eq!(text(template, ports, true), text(template, ports, false));
+        };
+        let (halves, rows) = (DType::F16, [(0, 0, 64)]);
+        same(&template(&[(&[4, 8], &[])]), &[port("w", halves, false, &rows)]);
+        same(&template(&[(&[8], &[])]), &[port("w", DType::F32, false, &rows)]);
+        same(&template(&[(&[8], &[])]), &[port("w", halves, true, &rows)]);
+        same(&template(&[(&[8], &[4])]), &[port("w", halves, true, &rows)]);
+        // A part that begins within an eight, and a binding that another port reads by fours or writes.
+        same(&template(&[(&[8], &[])]), &[port("w", halves, false, &[(0, 4, 64)])]);
+        let both = [port("w", halves, false, &rows), port("x", halves, false, &[(0, 64, 64)])];
+        same(&template(&[(&[8], &[]), (&[4], &[])]), &both);
+        let written = [port("w", halves, false, &rows), port("x", halves, true, &[(0, 64, 64)])];
+        same(&template(&[(&[8], &[]), (&[8], &[])]), &written);
+    }
+}

@@ -261,7 +261,7 @@ impl<'a> Loader<'a> {
         }
         let consts: Vec<(String, String)> =
             template.overrides.iter().map(|constant| (constant.name.clone(), sample(constant))).collect();
-        let reflection = match reflect(&compose(&probe, &bindings, &consts), asked) {
+        let reflection = match reflect(&compose(&probe, &bindings, &consts, false), asked) {
             Ok(reflection) => reflection,
             Err(diagnostic) => return diagnostics.push(diagnostic),
         };

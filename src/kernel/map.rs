@@ -146,7 +146,7 @@ fn validate(template: &Template, operands: &[(&str, &[u64])], span: Span) -> Res
             parts: vec![Part { binding: at as u32, first: 0, count: 1 }],
         })
         .collect();
-    reflect(&compose(template, &ports, &[]), span).map(drop)
+    reflect(&compose(template, &ports, &[], false), span).map(drop)
 }
 
 /// Index of an operand's element for the result's element `graphc_index`.

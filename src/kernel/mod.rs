@@ -257,6 +257,11 @@ fn uses_cooperative_matrices(line: &str) -> bool {
     words(line).any(|word| word.starts_with("coop") || word == "wgpu_cooperative_matrix")
 }
 
+/// Whether a line is the compiler's declaration of a binding of words of 64 bits.
+fn uses_wide_words(line: &str) -> bool {
+    line.starts_with("struct GraphcData") && words(line).any(|word| word == "u64")
+}
+
 /// What names begin with that the compiler writes into kernels, in any case.
 const RESERVED_PREFIX: &str = "graphc";
 

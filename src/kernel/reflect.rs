@@ -8,7 +8,7 @@ use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 use crate::base::diag::Diagnostic;
 use crate::base::span::{SourceId, Span};
 use crate::kernel::compose::Composed;
-use crate::kernel::{Access, Line, bounds, uses_cooperative_matrices, uses_subgroups};
+use crate::kernel::{Access, Line, bounds, uses_cooperative_matrices, uses_subgroups, uses_wide_words};
 
 /// What naga found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Reflection {
     pub needs_subgroups: bool,
     /// Whether it uses cooperative matrices, or seems to.
     pub needs_cooperative_matrix: bool,
+    /// Whether its accessors read words of 64 bits.
+    pub needs_wide_words: bool,
     /// The bindings of group 0, by number.
     pub bindings: Vec<ReflectedBinding>,
 }
@@ -85,6 +87,7 @@ pub fn reflect(composed: &Composed, fallback: Span) -> Result<Reflection, Diagno
         workgroup_bytes: 0,
         needs_subgroups: text.lines().any(uses_subgroups),
         needs_cooperative_matrix: text.lines().any(uses_cooperative_matrices),
+        needs_wide_words: text.lines().any(uses_wide_words),
         bindings: Vec::new(),
     };
     let uses = info.get_entry_point(0);
@@ -143,11 +146,13 @@ pub fn reflect_text(text: &str) -> Result<Reflection, String> {
 }
 
 /// What kernels may use: WebGPU's own set, subgroups, and cooperative matrices with the halves that they are made of,
-/// which is what executors turn on. Other kernels unpack halves into f32.
+/// which is what executors turn on. Other kernels unpack halves into f32. Numbers of 64 bits are for accessors alone.
 fn capabilities(text: &str) -> Capabilities {
     let matrices = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
-    let plain = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    if text.lines().any(uses_cooperative_matrices) { plain | matrices } else { plain }
+    let mut all = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    all.set(matrices, text.lines().any(uses_cooperative_matrices));
+    all.set(Capabilities::SHADER_INT64, text.lines().any(uses_wide_words));
+    all
 }
 
 /// naga's complaint, moved from the composed text to the files it came from.

@@ -105,6 +105,9 @@ pub struct Kernel {
     /// Whether the text uses cooperative matrices.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_cooperative_matrix: bool,
+    /// Whether the text reads words of 64 bits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_wide_words: bool,
     /// Where the text comes from: `(line, origin)` for each first line (from 1) of a run of lines of one origin.
     pub origins: Vec<LineOrigin>,
 }

@@ -402,7 +402,7 @@ impl<'a> Lowering<'a> {
         let op = &self.model.ops[id];
         let (ports, bindings, slices) = self.bind(op)?;
         let template = &self.model.templates[op.template];
-        let composed = compose(template, &ports, &op.consts);
+        let composed = compose(template, &ports, &op.consts, self.limits.wide_words);
         let text = composed.text();
         let kernel = match self.kernel_by_text.get(&text) {
             Some(kernel) => *kernel,
@@ -534,6 +534,7 @@ impl<'a> Lowering<'a> {
             zero_workgroup_memory: !self.model.templates[op.template].unchecked,
             needs_subgroups: reflection.needs_subgroups,
             needs_cooperative_matrix: reflection.needs_cooperative_matrix,
+            needs_wide_words: reflection.needs_wide_words,
             origins: self.origins(composed),
         })
     }
@@ -658,6 +659,7 @@ fn needs(plan: &Plan, made_for: &Limits) -> Limits {
         subgroups,
         min_subgroup_size: if subgroups { made_for.min_subgroup_size } else { 1 },
         octets: subgroups && made_for.octets,
+        wide_words: kernels().any(|kernel| kernel.needs_wide_words),
         cooperative_matrix: kernels().any(|kernel| kernel.needs_cooperative_matrix),
     }
 }

@@ -125,6 +125,7 @@ fn kernels() -> Arena<Kernel> {
         zero_workgroup_memory: false,
         needs_subgroups: false,
         needs_cooperative_matrix: false,
+        needs_wide_words: false,
         origins: Vec::new(),
     };
     let mut kernels = Arena::new();

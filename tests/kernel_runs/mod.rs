@@ -58,6 +58,7 @@ fn kernel(job: &Job) -> Kernel {
         zero_workgroup_memory: true,
         needs_subgroups: job.needs_subgroups,
         needs_cooperative_matrix: false,
+        needs_wide_words: false,
         origins: vec![LineOrigin { line: 1, file: FILE.to_owned(), file_line: 1 }],
     }
 }

@@ -68,8 +68,13 @@ impl Program {
     }
 
     /// The same with the rewrite rules that are built in.
-    pub fn fused(mut self) -> Self {
-        let files = fuse::add(&mut self.sources, &sources::rewrites(None).expect("built in"));
+    pub fn fused(self) -> Self {
+        self.fused_by(&sources::rewrites(None).expect("built in"))
+    }
+
+    /// The same with the rewrite rules of these texts.
+    pub fn fused_by(mut self, texts: &[(String, String)]) -> Self {
+        let files = fuse::add(&mut self.sources, texts);
         let rules = fuse::parse(&self.sources, &files, &self.kernels, fuse::Unknown::LeftOut);
         self.rules = Some(rules.unwrap_or_else(|wrong| panic!("{wrong:#?}")));
         self

@@ -85,6 +85,7 @@ fn describe<A: Api>(adapter: &hal::ExposedAdapter<A>) -> DeviceInfo {
     };
     let has = &adapter.capabilities.limits;
     let subgroups = adapter.features.contains(wgt::Features::SUBGROUP);
+    let octets = subgroups && (info.subgroup_min_size, info.subgroup_max_size) == (8, 8);
     DeviceInfo {
         name: info.name.clone(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -106,7 +107,8 @@ fn describe<A: Api>(adapter: &hal::ExposedAdapter<A>) -> DeviceInfo {
             max_workgroup_storage_bytes: has.max_compute_workgroup_storage_size,
             subgroups,
             min_subgroup_size: if subgroups { info.subgroup_min_size } else { 1 },
-            octets: subgroups && (info.subgroup_min_size, info.subgroup_max_size) == (8, 8),
+            octets,
+            wide_words: octets && adapter.features.contains(wgt::Features::SHADER_INT64),
             cooperative_matrix: has_matrices(adapter),
         },
         features: adapter
@@ -152,6 +154,8 @@ pub(super) struct Gpu<A: Api> {
     pub(super) subgroups: bool,
     /// Whether kernels may use cooperative matrices.
     pub(super) matrices: bool,
+    /// Whether kernels may read words of 64 bits.
+    pub(super) wide_words: bool,
     /// Nanoseconds of a tick of the device's clock, if it has one.
     pub(super) timestamp_period_ns: Option<f32>,
     /// Whether it can be looked at between the dispatches of a pass.
@@ -169,8 +173,9 @@ impl<A: Backend> Gpu<A> {
         let (info, adapter) = found.swap_remove(index);
         // Nothing but what kernels, clocks and the cache ask for: every feature more is one more way for a driver to
         // differ.
-        let (subgroups, matrices) = (info.limits.subgroups, info.limits.cooperative_matrix);
-        let kernels = if matrices { MATRIX_FEATURES } else { wgt::Features::SUBGROUP };
+        let Limits { subgroups, cooperative_matrix: matrices, wide_words, .. } = info.limits;
+        let mut kernels = if matrices { MATRIX_FEATURES } else { wgt::Features::SUBGROUP };
+        kernels.set(wgt::Features::SHADER_INT64, wide_words);
         let clocks = wgt::Features::TIMESTAMP_QUERY | wgt::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
         let features = adapter.features & (kernels | clocks | wgt::Features::PIPELINE_CACHE);
         // Everything is created once, so allocation speed matters less than the unused ends of large blocks.
@@ -193,6 +198,7 @@ impl<A: Backend> Gpu<A> {
             _instance,
             subgroups,
             matrices,
+            wide_words,
             timestamp_period_ns,
             timestamps_in_passes,
             keeps_pipelines: features.contains(wgt::Features::PIPELINE_CACHE),
@@ -527,7 +533,12 @@ fn pipeline_layout<A: Api>(
 const DEFERRED: &str = "\noverride graphc_translate_late: u32 = 0u;\n";
 
 /// A kernel's text as hal wants it, or what is wrong with it.
-fn parse(wgsl: &str, subgroups: bool, matrices: bool) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
+fn parse(
+    wgsl: &str,
+    subgroups: bool,
+    matrices: bool,
+    wide_words: bool,
+) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let source = format!("{wgsl}{DEFERRED}");
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     // Halves are unpacked into 32-bit floats, which every Vulkan device can do.
@@ -535,6 +546,7 @@ fn parse(wgsl: &str, subgroups: bool, matrices: bool) -> Result<(naga::Module, n
     capabilities.set(naga::valid::Capabilities::SUBGROUP, subgroups);
     let with_halves = naga::valid::Capabilities::COOPERATIVE_MATRIX | naga::valid::Capabilities::SHADER_FLOAT16;
     capabilities.set(with_halves, matrices);
+    capabilities.set(naga::valid::Capabilities::SHADER_INT64, wide_words);
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| error.emit_to_string(&source))?;
@@ -544,7 +556,7 @@ fn parse(wgsl: &str, subgroups: bool, matrices: bool) -> Result<(naga::Module, n
 fn shader_module<A: Api>(gpu: &Arc<Gpu<A>>, kernel: &Kernel) -> Result<ShaderModule<A>, ExecError> {
     let wrong =
         |text: String| ExecError::Device { reason: format!("kernel `{}` does not compile: {text}", kernel.label) };
-    let (module, info) = parse(&kernel.wgsl, gpu.subgroups, gpu.matrices).map_err(wrong)?;
+    let (module, info) = parse(&kernel.wgsl, gpu.subgroups, gpu.matrices, gpu.wide_words).map_err(wrong)?;
     let runtime_checks =
         if kernel.runtime_checks { wgt::ShaderRuntimeChecks::checked() } else { wgt::ShaderRuntimeChecks::unchecked() };
     let description = hal::ShaderModuleDescriptor { label: Some(&kernel.label), runtime_checks };
@@ -770,7 +782,7 @@ mod tests {
 
     #[test]
     fn every_kernel_is_translated_late() {
-        let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false, false).expect("it parses");
+        let (module, _) = parse("@compute @workgroup_size(1) fn main() {}", false, false, false).expect("it parses");
         assert_eq!(module.overrides.len(), 1, "hal looks at this number");
     }
 
@@ -794,7 +806,7 @@ mod tests {
     #[test]
     fn subgroups_need_a_device_that_has_them() {
         let wgsl = "@compute @workgroup_size(32) fn main() { let sum = subgroupAdd(1.0); }";
-        parse(wgsl, true, false).expect("the device has them");
-        parse(wgsl, false, false).expect_err("the device has none");
+        parse(wgsl, true, false, false).expect("the device has them");
+        parse(wgsl, false, false, false).expect_err("the device has none");
     }
 }

@@ -78,6 +78,7 @@ fn limits(subgroup_size: u32) -> Limits {
         subgroups: true,
         min_subgroup_size: subgroup_size,
         octets: subgroup_size == 8,
+        wide_words: subgroup_size == 8,
         cooperative_matrix: false,
     }
 }

@@ -20,6 +20,7 @@ fn kernel(wgsl: &str) -> Kernel {
         zero_workgroup_memory: true,
         needs_subgroups: true,
         needs_cooperative_matrix: false,
+        needs_wide_words: false,
         origins: Vec::new(),
     }
 }

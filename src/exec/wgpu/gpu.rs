@@ -29,6 +29,17 @@ pub(super) fn has_matrices(adapter: &Adapter) -> bool {
         && adapter.cooperative_matrix_properties().iter().any(are_promised)
 }
 
+/// Whether every subgroup has eight lanes.
+pub(super) fn has_octets(adapter: &Adapter) -> bool {
+    let info = adapter.get_info();
+    adapter.features().contains(Features::SUBGROUP) && (info.subgroup_min_size, info.subgroup_max_size) == (8, 8)
+}
+
+/// Whether kernels read words of 64 bits, as [`Limits::wide_words`](crate::base::limits::Limits) says.
+pub(super) fn has_wide_words(adapter: &Adapter) -> bool {
+    has_octets(adapter) && adapter.features().contains(Features::SHADER_INT64)
+}
+
 /// A device, its queue, and the first failure that no call returned.
 #[derive(Debug)]
 pub(super) struct Gpu {
@@ -50,7 +61,8 @@ impl Gpu {
     /// Opens the device with all limits of the adapter and the features that kernels and clocks may need.
     pub(super) fn open(adapter: &Adapter) -> Result<Self, ExecError> {
         let matrices = has_matrices(adapter);
-        let wanted = if matrices { MATRIX_FEATURES } else { Features::SUBGROUP };
+        let mut wanted = if matrices { MATRIX_FEATURES } else { Features::SUBGROUP };
+        wanted.set(Features::SHADER_INT64, has_wide_words(adapter));
         let descriptor = DeviceDescriptor {
             label: Some("graphc"),
             required_features: adapter.features() & wanted.union(clock::FEATURES_IN_PASSES),

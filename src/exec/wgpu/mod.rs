@@ -203,7 +203,8 @@ fn limits(adapter: &Adapter, info: &AdapterInfo) -> Limits {
         max_workgroup_storage_bytes: limits.max_compute_workgroup_storage_size,
         subgroups,
         min_subgroup_size: if subgroups { info.subgroup_min_size.max(1) } else { 1 },
-        octets: subgroups && (info.subgroup_min_size, info.subgroup_max_size) == (8, 8),
+        octets: gpu::has_octets(adapter),
+        wide_words: gpu::has_wide_words(adapter),
         cooperative_matrix: gpu::has_matrices(adapter),
     }
 }

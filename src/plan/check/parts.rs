@@ -274,6 +274,9 @@ fn kernel_limits(errors: &mut Errors<'_>, id: KernelId, kernel: &Kernel) {
     if kernel.needs_cooperative_matrix && !limits.cooperative_matrix {
         refuse("expected no cooperative matrices, found that it needs them".to_owned());
     }
+    if kernel.needs_wide_words && !limits.wide_words {
+        refuse("expected no words of 64 bits, found that it needs them".to_owned());
+    }
 }
 
 /// P1, P3 and P10 of transitions: what the replay cannot follow, and what only hosts do.

@@ -54,6 +54,7 @@ fn kernel(label: &str, bindings: &[(&str, bool, bool)]) -> Kernel {
         zero_workgroup_memory: true,
         needs_subgroups: false,
         needs_cooperative_matrix: false,
+        needs_wide_words: false,
         origins: Vec::new(),
     }
 }
@@ -502,6 +503,10 @@ fn p2_kernels() {
     refused!(
         |plan| plan.kernels[kernel].needs_cooperative_matrix = true,
         "P2 at kernels: `k0 embed`: expected no cooperative matrices, found that it needs them",
+    );
+    refused!(
+        |plan| plan.kernels[kernel].needs_wide_words = true,
+        "P2 at kernels: `k0 embed`: expected no words of 64 bits, found that it needs them",
     );
 }
 

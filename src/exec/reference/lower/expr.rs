@@ -6,7 +6,7 @@
 use naga::{BinaryOperator as B, Expression as E, Handle, Literal, TypeInner, UnaryOperator as U};
 
 use super::place::{Place, Root};
-use super::types::{Scalar, Ty};
+use super::types::{Scalar, Ty, is_wide, words};
 use super::{Call, Lowered, Lowering, Val};
 use crate::exec::reference::program::{Binary, Op, Ternary, Unary};
 
@@ -132,10 +132,12 @@ impl Lowering<'_> {
                 values
             }
             E::Splat { size, value } => {
+                self.scalar_of(&self.type_of(call, *value))?;
                 let value = self.value(call, *value)?;
                 widened(&value, *size as usize)
             }
             E::Swizzle { size, vector, pattern } => {
+                self.scalar_of(&self.type_of(call, *vector))?;
                 let values = self.value(call, *vector)?;
                 pattern[..*size as usize].iter().map(|component| values[*component as usize]).collect()
             }
@@ -161,12 +163,21 @@ impl Lowering<'_> {
                 };
                 self.unary(op, &values)
             }
+            E::Binary { op: B::ShiftRight, left, right } if is_of_wide(&self.type_of(call, *left)) => {
+                // The upper half of each word; nothing else is computed of them.
+                if !matches!(function.expressions[*right], E::Literal(Literal::U32(32))) {
+                    return self.refuse("a shift of a word of 64 bits, but by 32");
+                }
+                let (values, zero) = (self.value(call, *left)?, self.constant(0));
+                values.chunks(2).flat_map(|halves| [halves[1], zero]).collect()
+            }
             E::Binary { op, left, right } => {
                 let types = (self.type_of(call, *left), self.type_of(call, *right));
                 let (a, b) = (self.value(call, *left)?, self.value(call, *right)?);
                 self.operator(*op, &types.0, &types.1, &a, &b)?
             }
             E::Select { condition, accept, reject } => {
+                self.scalar_of(&self.type_of(call, *accept))?;
                 let condition = self.value(call, *condition)?;
                 let (accept, reject) = (self.value(call, *accept)?, self.value(call, *reject)?);
                 self.ternary(Ternary::Select, &condition, &accept, &reject)
@@ -182,6 +193,11 @@ impl Lowering<'_> {
                     arguments.push((ty, self.value(call, argument)?));
                 }
                 self.math(*fun, &arguments)?
+            }
+            E::As { expr, kind: naga::ScalarKind::Uint, convert: Some(4) }
+                if is_of_wide(&self.type_of(call, *expr)) =>
+            {
+                self.value(call, *expr)?.into_iter().step_by(2).collect()
             }
             E::As { expr, kind, convert } => {
                 let from = self.scalar_of(&self.type_of(call, *expr))?;
@@ -219,7 +235,7 @@ impl Lowering<'_> {
             return Ok(first as usize..(first + count) as usize);
         }
         let size = match ty {
-            TypeInner::Vector { .. } => 1,
+            TypeInner::Vector { scalar, .. } => words(*scalar),
             TypeInner::Matrix { rows, .. } => *rows as u32,
             TypeInner::Array { base, .. } => self.scalars(Ty::Handle(*base))?,
             other => return self.refuse(format!("an index into a value of type {other:?}")),
@@ -264,6 +280,9 @@ impl Lowering<'_> {
             }
             E::Splat { size, value } => {
                 let value = self.constant_expression(expressions, *value)?;
+                if value.len() > 1 {
+                    return self.refuse("a vector of one word of 64 bits");
+                }
                 widened(&value, *size as usize)
             }
             E::Override(_) => return self.refuse("an `override` without a value"),
@@ -450,6 +469,11 @@ impl Lowering<'_> {
 /// `count` values, the only one repeated.
 pub(super) fn widened(values: &[Val], count: usize) -> Vec<Val> {
     if values.len() == 1 { vec![values[0]; count] } else { values.to_vec() }
+}
+
+/// Whether a type is made of words of 64 bits.
+const fn is_of_wide(ty: &TypeInner) -> bool {
+    matches!(ty, TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } if is_wide(*scalar))
 }
 
 /// The name of an expression's kind.

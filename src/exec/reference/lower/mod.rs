@@ -199,7 +199,9 @@ pub(crate) fn lower(kernel: &Kernel, subgroup_size: u32) -> Result<Program, Exec
         let line = error.location(text).map(|location| location.line_number);
         wrong(line, error.message())
     })?;
-    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    let mut capabilities =
+        Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    capabilities.set(Capabilities::SHADER_INT64, kernel.needs_wide_words);
     let info = Validator::new(ValidationFlags::all(), capabilities).validate(&parsed);
     let info = info.map_err(|error| {
         let span = error.spans().next().map(|(span, _)| *span);

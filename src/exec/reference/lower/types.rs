@@ -1,7 +1,8 @@
 //! Types as numbers of scalars, in memory and out of it.
 //!
 //! Gets naga types, returns where each scalar of one lies. What holds then: scalars come in the order of the type, in
-//! registers as in memory. Never refuses a type for what it is used for.
+//! registers as in memory; a word of 64 bits is two scalars, its low half first. Never refuses a type for what it is
+//! used for.
 
 use naga::{Handle, ScalarKind, Type, TypeInner};
 
@@ -50,6 +51,16 @@ pub(super) struct Element {
     pub(super) length: Option<u32>,
 }
 
+/// Whether a number is a word of 64 bits, which is loaded and taken apart, and not computed with.
+pub(super) const fn is_wide(scalar: naga::Scalar) -> bool {
+    matches!(scalar.kind, ScalarKind::Uint) && scalar.width == 8
+}
+
+/// How many scalars a number is.
+pub(super) const fn words(scalar: naga::Scalar) -> u32 {
+    if is_wide(scalar) { 2 } else { 1 }
+}
+
 impl Lowering<'_> {
     pub(super) fn scalar(&self, scalar: naga::Scalar) -> Lowered<Scalar> {
         Ok(match (scalar.kind, scalar.width) {
@@ -84,8 +95,8 @@ impl Lowering<'_> {
     /// How many scalars a value of the type has.
     pub(super) fn scalars(&self, ty: Ty) -> Lowered<u32> {
         let count = match self.inner(ty) {
-            TypeInner::Scalar(_) | TypeInner::Atomic(_) => 1,
-            TypeInner::Vector { size, .. } => size as u32,
+            TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => words(scalar),
+            TypeInner::Vector { size, scalar } => size as u32 * words(scalar),
             TypeInner::Matrix { columns, rows, .. } => columns as u32 * rows as u32,
             TypeInner::Array { base, size: naga::ArraySize::Constant(length), .. } => {
                 self.scalars(Ty::Handle(base))?.saturating_mul(length.get())
@@ -109,8 +120,8 @@ impl Lowering<'_> {
     pub(super) fn element(&self, ty: Ty, member: Option<u32>) -> Lowered<Element> {
         Ok(match self.inner(ty) {
             TypeInner::Vector { size, scalar } => {
-                let bytes = self.scalar(scalar)?.bytes();
-                Element { ty: Ty::Scalar(scalar), bytes, scalars: 1, length: Some(size as u32) }
+                let bytes = if is_wide(scalar) { 8 } else { self.scalar(scalar)?.bytes() };
+                Element { ty: Ty::Scalar(scalar), bytes, scalars: words(scalar), length: Some(size as u32) }
             }
             TypeInner::Matrix { columns, rows, scalar } => {
                 let bytes = self.scalar(scalar)?.bytes() * if rows as u32 == 2 { 2 } else { 4 };
@@ -150,6 +161,9 @@ impl Lowering<'_> {
 
     fn push_in_memory(&self, ty: Ty, offset: u32, list: &mut Vec<(u32, Scalar)>) -> Lowered<()> {
         match self.inner(ty) {
+            TypeInner::Scalar(scalar) if is_wide(scalar) => {
+                list.extend([(offset, Scalar::U32), (offset + 4, Scalar::U32)]);
+            }
             TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => list.push((offset, self.scalar(scalar)?)),
             TypeInner::Struct { members, .. } => {
                 for member in &members {
