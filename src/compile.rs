@@ -338,8 +338,8 @@ fn laid_out(model: &Model, agreed: &Agreed) -> Result<(), Vec<Diagnostic>> {
     let Some(op) = model.ops.values().find(reads) else { return Ok(()) };
     let (StepShape { tokens, rows, .. }, kernel) = (model.shape, &op.kernel);
     let message = format!(
-        "`{kernel}` reads weight `{tensor}` by columns in a step of {tokens} tokens and {rows} rows, and nothing does in \
-         one of one token and row"
+        "`{kernel}` reads weight `{tensor}` by columns in a step of {tokens} tokens and {rows} rows, and nothing does \
+         in one of one token and row"
     );
     let note = "weights lie by columns where steps of one token read them so: a rule for other steps cannot begin it";
     Err(vec![Diagnostic::error(op.span, message).note(note)])
