@@ -79,7 +79,7 @@ fn row(layers: usize) -> Result<String, Box<dyn std::error::Error>> {
         lap(0);
         let schedule = schedule::build(&model).map_err(wrong)?;
         lap(1);
-        let layout = lower::lay_out(&model, &[]);
+        let layout = lower::lay_out(&model, &[], &[]);
         let rests = lower::state_rests(&model, &schedule);
         let plan = lower::lower(&model, &schedule, &texts, &limits, &layout, &rests).map_err(wrong)?;
         lap(2);

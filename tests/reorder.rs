@@ -79,7 +79,7 @@ impl<'a> Compiled<'a> {
     }
 
     fn lower(&self, schedule: &Schedule) -> CheckedPlan {
-        let layout = lower::lay_out(&self.model, &[]);
+        let layout = lower::lay_out(&self.model, &[], &[]);
         let rests = lower::state_rests(&self.model, schedule);
         let plan = lower::lower(&self.model, schedule, self.sources, self.limits, &layout, &rests);
         let plan = plan.expect("sound kernels");
