@@ -1,7 +1,7 @@
 //! Matrices with rows and columns exchanged, on their way to a device.
 //!
-//! Gets the bytes of matrices as a checkpoint has them, returns them by columns. What holds then: no bit of an element is
-//! changed. Never looks at what a number is.
+//! Gets the bytes of matrices as a checkpoint has them, returns them by columns. What holds then: no bit of an element
+//! is changed. Never looks at what a number is.
 
 use rayon::prelude::*;
 

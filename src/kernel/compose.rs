@@ -5,8 +5,9 @@
 //! `2i`, `4i` and `8i` on, as `vec2<f32>`, `vec4<f32>` and `mat2x4<f32>` (of `u32` where the port is `u32`, which has
 //! no `8`); `store_PORT(i, v)`, `store_PORT2` and `store_PORT4` write likewise. Only those that the text calls are
 //! written. A binding's element is as wide as its narrowest accessor allows, so a kernel that only calls `load_PORT8`
-//! on f16 reads `vec4<u32>`; or `vec2<u64>`, where nothing writes the binding and the device is better at that. Arrays are wrapped in a struct, since Vulkan's synchronization validation does not see
-//! writes to a bare array. Never decides formats, offsets or which ports share a binding.
+//! on f16 reads `vec4<u32>`; or `vec2<u64>`, where nothing writes the binding and the device is better at that. Arrays
+//! are wrapped in a struct, since Vulkan's synchronization validation does not see writes to a bare array. Never
+//! decides formats, offsets or which ports share a binding.
 
 use std::fmt::Write;
 
@@ -58,7 +59,8 @@ impl Composed {
 }
 
 /// Composes the text of `template`. `ports` are in the order of the template's; `consts` gives every override its value
-/// as WGSL, as in `("C", "256u")`. With `wide_words`, what is read in elements of 128 bits of halves is read as words of 64.
+/// as WGSL, as in `("C", "256u")`. With `wide_words`, what is read in elements of eight halves is read as two words of
+/// 64 bits.
 pub fn compose(template: &Template, ports: &[PortBinding], consts: &[(String, String)], wide_words: bool) -> Composed {
     let mut directives = Vec::new();
     let mut body = Vec::new();

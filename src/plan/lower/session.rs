@@ -16,8 +16,7 @@ const PACKED_BYTES: u64 = 32 << 10;
 
 /// Lays out the weights that steps of any size use: small ones packed, a record per layer; large ones in a buffer each.
 /// Weights that are read as one (`joins`) lie side by side where they can, those that are read by columns
-/// (`transposed`) lie so as well. Equal for all step shapes of a graph and checkpoint that have the same joins and read the same by
-/// columns.
+/// (`transposed`) lie so as well. Equal for all step shapes of a graph and checkpoint that have the same of both.
 pub fn lay_out(model: &Model, joins: &[Vec<String>], transposed: &[String]) -> WeightLayout {
     let groups = groups(model, joins);
     let mut weights: Vec<&WeightTensor> = model.weights.iter().collect();
