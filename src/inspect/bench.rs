@@ -9,7 +9,7 @@
 pub mod results;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -218,12 +218,11 @@ fn seconds<S: Session>(
     options: &BenchOptions,
 ) -> Result<Seconds, GenerateError> {
     let BenchOptions { decode_tokens, sequences, rounds, .. } = *options;
-    let [prefill] = medians(rounds, || {
-        batch.reset(joined[0])?;
-        let began = Instant::now();
-        batch.run(&[Feed { sequence: joined[0], tokens: prompt }], Rows::Last)?;
-        Ok([began.elapsed().as_secs_f64()])
-    })?;
+    let began = Instant::now();
+    while began.elapsed() < WARM {
+        prefill(batch, joined[0], prompt)?;
+    }
+    let [prefill] = medians(rounds, || Ok([prefill(batch, joined[0], prompt)?]))?;
     let [synced, cpu] = medians(rounds, || synced(batch, joined, decode_tokens))?;
     let session = batch.session();
     let inputs = step_inputs(sequences, 1);
@@ -247,6 +246,18 @@ fn seconds<S: Session>(
     // Where no steps were timed, 0 by 0 is no number.
     let gpu = Some(gpu).filter(|seconds| seconds.is_finite());
     Ok(Seconds { prefill, synced, cpu, queued: queued_step, carried, gpu })
+}
+
+/// For how long prompts are run before the first that counts: a GPU that has waited for its pipelines to be made begins
+/// at a fraction of its clock, and a prompt ends before it has got up. Rounds of decoding are long enough by themselves.
+const WARM: Duration = Duration::from_millis(500);
+
+/// Runs a prompt from the initial state; returns seconds.
+fn prefill<S: Session>(batch: &mut Batch<'_, S>, sequence: SequenceId, prompt: &[u32]) -> Result<f64, GenerateError> {
+    batch.reset(sequence)?;
+    let began = Instant::now();
+    batch.run(&[Feed { sequence, tokens: prompt }], Rows::Last)?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// A step of one token of each of so many sequences.
