@@ -65,7 +65,8 @@ fn row(layers: usize) -> Result<String, Box<dyn std::error::Error>> {
     let graph = graph::parse(&texts, source).map_err(|wrong| format!("{wrong:?}"))?;
     let limits = Limits::vulkan();
     let shape = StepShape { tokens: 1, sequences: 1, rows: 1, capacity: 1 };
-    let request = Request { shape, limits: &limits, keep: &[], batch_invariant: false, draws: false, tuning: None };
+    let request =
+        Request { shape, limits: &limits, keep: &[], batch_invariant: false, draws: false, tuning: None, copies: true };
     let mut least = [Duration::MAX; 4];
     let mut line = String::new();
     for _ in 0..RUNS {

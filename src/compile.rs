@@ -124,7 +124,8 @@ impl Program {
     pub const fn compiler<'a>(&'a self, index: &'a Index, limits: &'a Limits) -> Compiler<'a> {
         let Self { sources, graph, kernels, rules } = self;
         let (keep, batch_invariant, draws, tuning, fuse) = (&[], false, false, None, rules.as_ref());
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, tuning, fuse }
+        let copies = true;
+        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, tuning, fuse, copies }
     }
 }
 
@@ -171,6 +172,9 @@ pub struct Compiler<'a> {
     pub tuning: Option<&'a Tuning>,
     /// The rules by which ops are put together; nothing to compile the graph as it is written.
     pub fuse: Option<&'a Rules>,
+    /// Whether rules may take copies of weights that lie by columns: memory for time. Plans with and without expect
+    /// other weights.
+    pub copies: bool,
 }
 
 /// What each stage made.
@@ -284,8 +288,8 @@ impl Compiler<'_> {
     }
 
     const fn request(&self, shape: StepShape) -> Request<'_> {
-        let Self { limits, keep, batch_invariant, draws, tuning, .. } = *self;
-        Request { shape, limits, keep, batch_invariant, draws, tuning }
+        let Self { limits, keep, batch_invariant, draws, tuning, copies, .. } = *self;
+        Request { shape, limits, keep, batch_invariant, draws, tuning, copies }
     }
 
     fn fused(&self, model: Model) -> Result<(Model, Applied), CompileError> {
@@ -357,6 +361,13 @@ pub struct Agreed {
     joins: Vec<Vec<String>>,
     /// Weights that lie by columns, too.
     transposed: Vec<String>,
+}
+
+impl Agreed {
+    /// Whether weights lie by columns, too.
+    pub const fn has_copies(&self) -> bool {
+        !self.transposed.is_empty()
+    }
 }
 
 /// Why a plan file cannot be used.

@@ -16,11 +16,15 @@ use graphc::base::role::InputRole;
 use graphc::base::step::StepShape;
 use graphc::checkpoint::Checkpoint;
 use graphc::compile::{Compiled, Compiler};
-use graphc::exec::{Executor, Inputs, Session, Weights};
+use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions, ReferenceSession};
+use graphc::exec::{DeviceInfo, ExecError, Executor, Inputs, Progress, Session, Weights};
 use graphc::fuse::Rules;
+use graphc::generate::Rows;
+use graphc::generate::batch::{Batch, Feed};
 use graphc::inspect::verify::TOLERANCE;
 use graphc::inspect::verify::{Trace, rules, trace};
 use graphc::plan::command::Command;
+use graphc::plan::weights::StateLayout;
 use graphc::sources;
 use graphc::tensor::{Tensor, from_f32};
 use program::{graphc_with, text};
@@ -354,8 +358,73 @@ fn weights_lie_by_columns_as_steps_of_one_token_read_them() {
     compiler.compile(all_rows(1)).unwrap_or_else(|error| panic!("{error}"));
     let error = compiler.compile(StepShape { rows: 2, ..all_rows(1) }).expect_err("no copy is there").to_string();
     let said =
-        "`sparse_linear_keep` reads weight `blocks.0.ffn.value.weight` by columns in a step of 1 tokens and 2 rows";
+        "`sparse_linear_keep+map` reads weight `blocks.0.ffn.value.weight` by columns in a step of 1 tokens and 2 rows";
     assert!(error.contains(said), "{error}");
+}
+
+/// The CPU, with little memory.
+struct Small {
+    executor: ReferenceExecutor,
+    weight_bytes: u64,
+}
+
+impl Executor for Small {
+    type Session = ReferenceSession;
+
+    fn device(&self) -> &DeviceInfo {
+        self.executor.device()
+    }
+
+    fn keep_pipelines(&mut self, _: Option<&[u8]>) {}
+
+    fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn open(
+        &self,
+        weights: &Weights<'_>,
+        state: &StateLayout,
+        progress: Progress<'_>,
+    ) -> Result<ReferenceSession, ExecError> {
+        if weights.layout.size_bytes() > self.weight_bytes {
+            return Err(ExecError::OutOfMemory { what: "weights".to_owned() });
+        }
+        self.executor.open(weights, state, progress)
+    }
+}
+
+/// Where there is no memory for copies of weights, steps do without, and compute the same.
+#[test]
+fn copies_are_left_out_where_memory_is_short() {
+    let checkpoint = random_model(Version::V7, &shape(2, [2, 64], 128, [8; 4]), &Format::converted(DType::F16));
+    let program = Program::built_in("rwkv7", &[]).fused_by(&sparse_everywhere("T == 1 && S == 1"));
+    let executor = ReferenceExecutor::new(&ReferenceOptions::new(), None).expect("the CPU is always there");
+    let limits = executor.device().limits.clone();
+    let compiler = Compiler { batch_invariant: false, ..program.compiler(checkpoint.index(), &limits, &[]) };
+    let with = compiler.compile(all_rows(1)).unwrap_or_else(|error| panic!("{error}"));
+    let without = Compiler { copies: false, ..compiler }.compile(all_rows(1)).unwrap_or_else(|error| panic!("{error}"));
+    let [most, least] = [&with, &without].map(|compiled| compiled.plan.weights.size_bytes());
+    assert_eq!(most, least + 2 * 128 * 128 * 2, "a copy of a matrix of halves in each of two layers");
+    let mut small = Small { executor, weight_bytes: most };
+    let mut logits = Vec::new();
+    for (weight_bytes, lacks_copies) in [(most, false), (most - 1, true), (least, true)] {
+        small.weight_bytes = weight_bytes;
+        let mut batch = Batch::open(&small, compiler, &checkpoint, (1, vec![1, 4]), &mut |_, _| ())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(batch.lacks_copies(), lacks_copies);
+        let sequence = batch.join().expect("there is room");
+        let feed = Feed { sequence, tokens: &[5, 6, 7] };
+        let (rows, _) = batch.run(&[feed], Rows::All).unwrap_or_else(|error| panic!("{error}"));
+        logits.push(rows.concat().concat());
+    }
+    let distance = logits[0].iter().zip(&logits[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(distance <= 1e-4, "{distance:.1e} apart");
+    assert_eq!(logits[1], logits[2]);
+    small.weight_bytes = least - 1;
+    let opened = Batch::open(&small, compiler, &checkpoint, (1, vec![1]), &mut |_, _| ());
+    let error = opened.err().expect("no memory at all");
+    assert!(error.to_string().contains("out of device memory"), "{error}");
 }
 
 /// Sizes of the random graphs: what maps broadcast to.

@@ -127,6 +127,7 @@ impl Pipeline {
             draws: false,
             tuning: None,
             fuse: None,
+            copies: true,
         };
         match compiler.compile(shape) {
             Ok(compiled) => {
@@ -192,6 +193,7 @@ fn run_kernel(input: &[u8], others: &[(String, String)], checkpoint: &Checkpoint
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     match compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 2, capacity: 1 }) {
         Ok(compiled) => {
@@ -375,6 +377,7 @@ fn plan_files() {
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     let plan = compiler.compile(StepShape { tokens: 2, sequences: 1, rows: 1, capacity: 1 }).expect("compiles").plan;
     let text = file::to_text(&plan, "model");

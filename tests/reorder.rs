@@ -72,7 +72,8 @@ impl<'a> Compiled<'a> {
         limits: &'a Limits,
         keep: &[String],
     ) -> Self {
-        let request = Request { shape: SHAPE, limits, keep, batch_invariant: false, draws: false, tuning: None };
+        let request =
+            Request { shape: SHAPE, limits, keep, batch_invariant: false, draws: false, tuning: None, copies: true };
         let (model, _) = model::build(graph, kernels, sources, checkpoint.index(), &request).expect("a sound graph");
         let schedule = schedule::build(&model).expect("a graph with an order");
         Self { model, schedule, sources, checkpoint, limits }

@@ -198,6 +198,7 @@ fn against(
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     // One token and several take different kernel variants; and there may be steps that draw.
     let mut lints = Vec::new();

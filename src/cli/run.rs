@@ -409,6 +409,9 @@ pub(super) fn open<'a, E: Executor>(
         What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, capacity, progress)?,
     };
     bar.finish_and_clear();
+    if batch.lacks_copies() {
+        eprintln!("note: the device has no memory for copies of weights by columns; steps of one token take longer");
+    }
     Ok(batch)
 }
 

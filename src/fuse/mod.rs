@@ -46,7 +46,8 @@ pub fn fuse(
     let mut model = model;
     let mut applied = Applied::default();
     for rule in rules.iter() {
-        let admitted = rule.batch_invariant || !request.batch_invariant;
+        let copies = !rule.takes_copies() || request.copies;
+        let admitted = copies && (rule.batch_invariant || !request.batch_invariant);
         let places = match admitted {
             true => Finder::new(&model, (lib, sources), request).places(rule).map_err(|wrong| vec![wrong])?,
             false => Vec::new(),

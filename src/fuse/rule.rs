@@ -70,6 +70,14 @@ pub struct Rule {
     pub outputs: Vec<usize>,
 }
 
+impl Rule {
+    /// Whether its replacement reads a weight by columns.
+    pub fn takes_copies(&self) -> bool {
+        let mut args = self.replacement.iter().flat_map(|step| &step.args);
+        args.any(|arg| matches!(arg.input, Some(Term::Transposed(_))))
+    }
+}
+
 /// A tensor of a rule.
 #[derive(Clone, Debug)]
 pub struct Variable {

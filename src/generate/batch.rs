@@ -79,6 +79,8 @@ pub struct Batch<'a, S> {
     initial: Option<Vec<Option<Vec<u8>>>>,
     next_id: u64,
     cost: StartCost,
+    /// Whether copies of weights were left out, for which there was no memory.
+    lacks_copies: bool,
 }
 
 /// What is to be run of one sequence: its row of the state and its tokens.
@@ -89,7 +91,8 @@ pub type Logits = Vec<Vec<Vec<f32>>>;
 
 impl<'a, S: Session> Batch<'a, S> {
     /// Opens a session for `capacity` sequences and makes a batch of it. `step_tokens` are as in [`BatchOptions`]. If
-    /// the compiler's steps draw, those of the batch may: see [`submit_drawing`](Self::submit_drawing).
+    /// the compiler's steps draw, those of the batch may: see [`submit_drawing`](Self::submit_drawing). Where the device
+    /// has no memory for copies of weights, its steps do without: see [`lacks_copies`](Self::lacks_copies).
     ///
     /// # Errors
     /// If the model cannot be compiled, gives no logits, or the device fails.
@@ -117,7 +120,15 @@ impl<'a, S: Session> Batch<'a, S> {
         let columns = logits.and_then(|output| plain.values[output.value].shape.last().copied());
         let vocabulary = columns.ok_or(GenerateError::NoLogits)?;
         let began = Instant::now();
-        let session = executor.open(&Weights { layout: &plan.weights, checkpoint }, &plan.state, progress)?;
+        let weights = Weights { layout: &plan.weights, checkpoint };
+        let session = match executor.open(&weights, &plan.state, &mut *progress) {
+            Err(ExecError::OutOfMemory { .. }) if compiled.agreed.has_copies() => {
+                let compiler = Compiler { copies: false, ..compiler };
+                let batch = Self::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?;
+                return Ok(Self { lacks_copies: true, ..batch });
+            }
+            opened => opened?,
+        };
         // What follows is for the next step that draws alone.
         let state = StateLayout { buffers: plan.state.buffers[..plain.state.len()].to_vec() };
         let cost = StartCost { compile, upload: began.elapsed(), prepare: Duration::ZERO };
@@ -170,7 +181,12 @@ impl<'a, S: Session> Batch<'a, S> {
         assert!(options.capacity > 0, "a session holds a sequence");
         let rows = vec![None; options.capacity as usize];
         let (plans, cost) = (Vec::new(), StartCost::default());
-        Self { session, source, options, state, plans, rows, initial: None, next_id: 0, cost }
+        Self { session, source, options, state, plans, rows, initial: None, next_id: 0, cost, lacks_copies: false }
+    }
+
+    /// Whether copies of weights, which some rules take for speed, were left out for lack of memory.
+    pub const fn lacks_copies(&self) -> bool {
+        self.lacks_copies
     }
 
     /// The session.

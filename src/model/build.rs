@@ -49,6 +49,8 @@ pub struct Request<'a> {
     pub draws: bool,
     /// What to take where kernels leave something open.
     pub tuning: Option<&'a Tuning>,
+    /// Whether ops may read copies of weights that lie by columns.
+    pub copies: bool,
 }
 
 /// Builds the model of `graph` for the checkpoint with this index. Returns the model and lints. The checkpoint's layout

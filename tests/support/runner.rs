@@ -98,7 +98,19 @@ impl Program {
         let Self { sources, graph, kernels, rules } = self;
         // As the graph is written, so that sequences' numbers do not depend on how they are cut; or fused.
         let (batch_invariant, fuse) = (rules.is_none(), rules.as_ref());
-        Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws: false, tuning: None, fuse }
+        Compiler {
+            graph,
+            kernels,
+            sources,
+            index,
+            limits,
+            keep,
+            batch_invariant,
+            draws: false,
+            tuning: None,
+            fuse,
+            copies: true,
+        }
     }
 }
 
