@@ -68,6 +68,7 @@ fn compile(changes: &[(&str, &str)], shape: StepShape) -> Result<Compiled, Vec<D
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     compiler.compile(shape).map_err(|error| match error {
         CompileError::Wrong { diagnostics, .. } => diagnostics,

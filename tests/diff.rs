@@ -51,6 +51,7 @@ fn plan(graph: &str, tokens: u32, sequences: u32) -> CheckedPlan {
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     let shape = StepShape { tokens, sequences, rows: sequences, capacity: sequences };
     compiler.compile(shape).unwrap_or_else(|error| panic!("{error}")).plan

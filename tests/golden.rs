@@ -111,6 +111,7 @@ fn compile(shape: StepShape) -> (Compiled, Graph) {
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     let compiled = compiler.compile(shape).unwrap_or_else(|error| panic!("{error}"));
     assert!(compiled.lints.is_empty(), "{:?}", compiled.lints);

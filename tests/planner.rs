@@ -166,6 +166,7 @@ fn one(seed: u64, random: &RandomGraph, sources: &mut SourceMap, kernels: &Kerne
         draws: false,
         tuning: None,
         fuse: None,
+        copies: true,
     };
     let mut rng = Rng::with_seed(seed);
     let mut plans = Vec::new();

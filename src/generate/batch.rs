@@ -91,8 +91,8 @@ pub type Logits = Vec<Vec<Vec<f32>>>;
 
 impl<'a, S: Session> Batch<'a, S> {
     /// Opens a session for `capacity` sequences and makes a batch of it. `step_tokens` are as in [`BatchOptions`]. If
-    /// the compiler's steps draw, those of the batch may: see [`submit_drawing`](Self::submit_drawing). Where the device
-    /// has no memory for copies of weights, its steps do without: see [`lacks_copies`](Self::lacks_copies).
+    /// the compiler's steps draw, those of the batch may: see [`submit_drawing`](Self::submit_drawing). Where the
+    /// device has no memory for copies of weights, its steps do without: see [`lacks_copies`](Self::lacks_copies).
     ///
     /// # Errors
     /// If the model cannot be compiled, gives no logits, or the device fails.

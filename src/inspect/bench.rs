@@ -248,8 +248,8 @@ fn seconds<S: Session>(
     Ok(Seconds { prefill, synced, cpu, queued: queued_step, carried, gpu })
 }
 
-/// For how long prompts are run before the first that counts: a GPU that has waited for its pipelines to be made begins
-/// at a fraction of its clock, and a prompt ends before it has got up. Rounds of decoding are long enough by themselves.
+/// For how long prompts are run before the first that counts: a GPU that has waited for its pipelines to be made
+/// begins at a fraction of its clock, and a prompt ends before it has got up. Rounds of decoding are long enough.
 const WARM: Duration = Duration::from_millis(500);
 
 /// Runs a prompt from the initial state; returns seconds.
