@@ -12,14 +12,14 @@ override STEPS: u32;
 override ROWS: u32;
 override LANES: u32;
 override THREADS: u32;
-const C8: u32 = max(C / 8u, 1u);
+const C8: u32 = C / 8u;
 const ACROSS: u32 = 4u;
 const SIZE: u32 = 256u;
 var<workgroup> sums: array<mat2x4<f32>, SIZE>;
 
 @compute @workgroup_size(SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let at = min(group.x * ACROSS + thread % ACROSS, C8 - 1u);
+    let at = min(group.x * ACROSS + thread % ACROSS, max(C8, 1u) - 1u);
     var sum = mat2x4<f32>();
     for (var i = thread / ACROSS; i < I; i += SIZE / ACROSS) {
         let x = load_x(i);

@@ -13,7 +13,7 @@ override THREADS: u32;
 override ROWS: u32;
 override STEPS: u32;
 override ROOM: u32;
-const C8: u32 = max(C / 8u, 1u);
+const C8: u32 = C / 8u;
 const COLUMNS: u32 = 8u * LANES;
 // A column of each subgroup's sums, and one so that they lie in banks of their own.
 const SUMS: u32 = (THREADS + 31u) / 32u * (COLUMNS + 1u);
@@ -35,7 +35,7 @@ fn main(
     @builtin(subgroup_size) lanes: u32,
 ) {
     let thread = subgroup * lanes + lane;
-    let at = min(group.x * LANES + thread % LANES, C8 - 1u);
+    let at = min(group.x * LANES + thread % LANES, max(C8, 1u) - 1u);
     var row = min(thread / LANES, I - 1u);
     var low = vec4<f32>();
     var high = vec4<f32>();

@@ -15,7 +15,7 @@ use crate::fuse::{self, Applied, Rules};
 use crate::graph::{self, Graph};
 use crate::kernel::tuning::Tuning;
 use crate::kernel::{self, KernelLib, reflect};
-use crate::model::{self, Model, Op, Origin, Request};
+use crate::model::{self, Model, Op, Origin, Request, ValueId};
 use crate::plan::check::{CheckError, Promise, check};
 use crate::plan::command::Kernel;
 use crate::plan::file::{PlanFile, digest, from_text};
@@ -333,13 +333,14 @@ fn laid_out(model: &Model, agreed: &Agreed) -> Result<(), Vec<Diagnostic>> {
     let Some(tensor) = model.transposed.iter().find(|tensor| !agreed.transposed.contains(tensor)) else {
         return Ok(());
     };
-    let reads = |op: &&Op| {
-        op.args.iter().filter_map(|arg| arg.input).any(|value| match &model.values[value].origin {
-            Origin::Transposed { of } => model.values[*of].path.ends_with(tensor.as_str()),
-            _ => false,
-        })
+    let is_it = |value: ValueId| match model.values[value].origin {
+        Origin::Transposed { of } => {
+            matches!(&model.values[of].origin, Origin::Weight { tensor: other, .. } if other == tensor)
+        }
+        _ => false,
     };
-    let Some(op) = model.ops.values().find(reads) else { return Ok(()) };
+    let reads = |op: &&Op| op.args.iter().filter_map(|arg| arg.input).any(is_it);
+    let op = model.ops.values().find(reads).expect("what is read by columns is read by an op");
     let (StepShape { tokens, rows, .. }, kernel) = (model.shape, &op.kernel);
     let message = format!(
         "`{kernel}` reads weight `{tensor}` by columns in a step of {tokens} tokens and {rows} rows, and nothing does \

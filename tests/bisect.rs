@@ -395,7 +395,7 @@ fn wrong_configurations_are_refused() {
         (&["hal", "hal,step-token=3"], "did you mean `step-tokens`?"),
         (&["hal", "hal,step-tokens=0"], "`step-tokens=0`: expected 1 to 4096"),
         (&["hal,device=", "hal"], "`device=` has no value"),
-        (&["hal,fuse=yes", "hal"], "`fuse=yes`: expected on or off"),
+        (&["hal,fuse=yes", "hal"], "`fuse=yes`: expected on, no-copies or off"),
         (&["hal", "plan=a,fuse=on"], "`fuse` is for graphs, which are compiled; `a` is run as it is"),
         (&["hal,wgpu", "hal"], "`executor` is said twice"),
         (&["hal", "plan=a,target=webgpu"], "`target` is for graphs, which are compiled; `a` is run as it is"),

@@ -95,6 +95,12 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
     let vulkan = Limits::vulkan();
     let mut matrices = Limits { cooperative_matrix: true, ..vulkan.clone() };
     (matrices.min_subgroup_size, matrices.max_storage_buffers_per_dispatch) = (32, 16);
+    let large = Limits {
+        max_invocations_per_workgroup: 1024,
+        max_workgroup_size: [1024; 3],
+        max_workgroup_storage_bytes: 49152,
+        ..matrices.clone()
+    };
     let mut applied = BTreeSet::new();
     let mut all = BTreeSet::new();
     // A hidden activation that is no multiple of eight is for a rule of its own; so are steps that draw, and many
@@ -112,7 +118,11 @@ fn every_rule_is_applied_to_a_graph_that_ships() {
         if draws && program.graph.carry.is_none() {
             continue;
         }
-        let limits = if tokens == 1 && ffn != 16 { &vulkan } else { &matrices };
+        let limits = match (tokens, ffn) {
+            (1, 16) => &large,
+            (1, _) => &vulkan,
+            _ => &matrices,
+        };
         let compiler = Compiler { draws, ..program.compiler(checkpoint.index(), limits, &[]) };
         let compiled = compiler.compile(StepShape { tokens, sequences: 1, rows: 1, capacity: 1 });
         let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -306,7 +316,11 @@ fn odd_models_fused_and_unfused() {
 fn sparse_everywhere(steps: &str) -> Vec<(String, String)> {
     let mut rules = sources::rewrites(None).expect("built in");
     let (_, sparse) = rules.iter_mut().find(|(path, _)| path.ends_with("sparse_channel_mix.ron")).expect("the rule");
-    for (from, to) in [("T == 1 && S == 1", steps), (" && subgroup_size >= 32", ""), ("pays: \"C >= 2048\",", "")] {
+    for (from, to) in [
+        ("T == 1 && S == 1", steps),
+        (" && subgroup_size >= 32", ""),
+        ("pays: \"C >= 2048 && max_invocations >= 1024 && workgroup_bytes >= 32768\",", ""),
+    ] {
         assert!(sparse.contains(from), "{from}");
         *sparse = sparse.replace(from, to);
     }

@@ -175,7 +175,7 @@ impl Configuration {
             "shaders" => self.shaders = path,
             "tuning" => self.tuning = path,
             "fuse" => {
-                let wrong = |_| format!("`fuse={value}`: expected on or off");
+                let wrong = |_| format!("`fuse={value}`: expected on, no-copies or off");
                 self.fuse = Some(Fuse::from_str(value, false).map_err(wrong)?);
             }
             "step-tokens" => {
@@ -284,7 +284,7 @@ impl Opened {
         // Sides are to differ in what was said of them, not in what was kept for their devices.
         let tuning = input.tuning(model.tuning.as_deref(), None)?;
         let step_tokens = own.step_tokens.unwrap_or(DEFAULT_STEP_TOKENS);
-        let only_left = own.fuse == Some(Fuse::On);
+        let only_left = own.fuse.is_some_and(|fuse| fuse != Fuse::Off);
         Ok(Self { input, executor, limits, tuning, step_tokens, batch_invariant: model.batch_invariant, only_left })
     }
 

@@ -66,11 +66,12 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
         }
     }
     let rules = match args.fuse {
-        Fuse::On => {
+        Fuse::On | Fuse::NoCopies => {
             let files = fuse::add(&mut map, &sources::rewrites(args.graphs.as_deref())?);
             // Rules that are built in say nothing of the kernels of a folder.
             let unknown = if args.graphs.is_some() { Unknown::Wrong } else { Unknown::LeftOut };
-            fuse::parse(&map, &files, &kernels, unknown).map_err(|wrong| diagnostics.extend(wrong)).ok()
+            let rules = fuse::parse(&map, &files, &kernels, unknown).map_err(|wrong| diagnostics.extend(wrong)).ok();
+            rules.map(|rules| if args.fuse == Fuse::NoCopies { rules.without_copies() } else { rules })
         }
         Fuse::Off => None,
     };

@@ -113,7 +113,8 @@ struct ModelArgs {
     /// sequence's numbers are the same, bit for bit, whatever runs beside it
     #[arg(long)]
     batch_invariant: bool,
-    /// Put ops together by the rewrite rules, and maps into the ops around them, or compile the graph as it is written
+    /// Put ops together by the rewrite rules, and maps into the ops around them, or compile the graph as it is written;
+    /// no-copies leaves out rules that take copies of weights, a quarter of a large model, to save time
     #[arg(long, value_enum, default_value_t = Fuse::On)]
     fuse: Fuse,
     /// Give one of the graph's settings, numbers that no checkpoint tells, another value, as in gn_eps=1e-5 (may be
@@ -130,6 +131,8 @@ struct ModelArgs {
 enum Fuse {
     #[default]
     On,
+    /// By those rules alone that take no copies of weights: slower steps, less memory.
+    NoCopies,
     Off,
 }
 

@@ -249,7 +249,7 @@ impl<'f> Search<'_, 'f> {
         let dtype = |variable: usize| self.values[variable].map(|value| values[value].dtype);
         let typed =
             self.rule.dtypes.iter().all(|(variable, expected)| dtype(*variable).is_none_or(|found| found == *expected));
-        if !given || !typed || !self.is_closed() || !self.joins_fit() || !self.guard(&dims)? {
+        if !given || !typed || !self.is_closed() || !self.joins_fit() || !self.are_matrices() || !self.guard(&dims)? {
             return None;
         }
         let ops = self.ops.iter().copied().collect::<Option<_>>()?;
@@ -346,6 +346,16 @@ impl<'f> Search<'_, 'f> {
     fn defines(&self, value: ValueId) -> bool {
         let whole = self.finder.model.whole(value);
         matches!(self.finder.model.values[whole].origin, Origin::Op { op, .. } if self.ops.contains(&Some(op)))
+    }
+
+    /// Whether what the replacement reads by columns are matrices, and no lists of them.
+    fn are_matrices(&self) -> bool {
+        let args = self.rule.replacement.iter().flat_map(|step| &step.args);
+        args.filter_map(|arg| arg.input.as_ref()).all(|term| {
+            let Term::Transposed(variable) = term else { return true };
+            let found = self.values[*variable].map(|value| self.finder.model.values[value].shape.as_slice());
+            matches!(found, Some([leading @ .., _, _]) if leading.iter().all(|extent| *extent == 1))
+        })
     }
 
     /// Whether what the replacement joins can be: element by element in eights, weights of one element type.

@@ -124,8 +124,10 @@ impl<'a, S: Session> Batch<'a, S> {
         let session = match executor.open(&weights, &plan.state, &mut *progress) {
             Err(ExecError::OutOfMemory { .. }) if compiled.agreed.has_copies() => {
                 let compiler = Compiler { copies: false, ..compiler };
-                let batch = Self::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?;
-                return Ok(Self { lacks_copies: true, ..batch });
+                let mut batch = Self::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?;
+                batch.cost.compile += compile;
+                batch.lacks_copies = true;
+                return Ok(batch);
             }
             opened => opened?,
         };

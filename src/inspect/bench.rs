@@ -118,16 +118,17 @@ pub fn bench<E: Executor>(
         None => None,
     };
 
+    let draws = model.graph.carry.is_some();
+    let opened = if draws { Compiler { draws, keep: &[], ..model } } else { model };
+    let mut batch = Batch::open(executor, opened, checkpoint, sizes(sequences), &mut |_, _| ())?;
+    // Plans of the session's weights.
+    let model = Compiler { copies: model.copies && !batch.lacks_copies(), ..model };
     let compiled = model.compile(decode_shape(sequences))?;
     let (weight_bytes, plan) = (weight_bytes_read(&compiled.model), compiled.plan);
-    let draws = model.graph.carry.is_some();
-    let drawing = Compiler { draws: true, keep: &[], ..model };
-    let opened = if draws { drawing } else { model };
-    let mut batch = Batch::open(executor, opened, checkpoint, sizes(sequences), &mut |_, _| ())?;
     batch.prepare(&[prefill_tokens as usize], Rows::Last)?;
     batch.prepare(&vec![1; sequences as usize], Rows::Last)?;
     let drawing = match draws {
-        true => Some(drawing.compile(decode_shape(sequences))?.plan),
+        true => Some(Compiler { draws, keep: &[], ..model }.compile(decode_shape(sequences))?.plan),
         false => None,
     };
 

@@ -1,10 +1,10 @@
 //! Executor on `wgpu-hal`: explicit transitions, nothing between the plan and the driver.
 //!
 //! Gets checked plans, weights, inputs; returns outputs. What holds then: every object a plan needs exists once and is
-//! freed in the right order on every path; a step is one submission of commands that were recorded while a step before
-//! it ran. Never validates and never decides: what hal asks of its caller is proved by `plan::check` (P1 to
-//! P10), so only a [`CheckedPlan`](crate::plan::CheckedPlan) gets here, and all of the crate's GPU `unsafe` lives in
-//! this module.
+//! freed in the right order on every path; a step is one submission of commands that were recorded once, most of them
+//! while a step before ran. Never validates and never decides: what hal asks of its caller is proved by `plan::check`
+//! (P1 to P10), so only a [`CheckedPlan`](crate::plan::CheckedPlan) gets here, and all of the crate's GPU `unsafe`
+//! lives in this module.
 
 #![allow(unsafe_code, reason = "hal validates nothing and says so by being unsafe; every block names what it rests on")]
 

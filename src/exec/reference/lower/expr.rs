@@ -90,6 +90,7 @@ impl Lowering<'_> {
                 Node::Place(Place { root: Root::Variable { first, size }, offset: 0, index: None, ty })
             }
             E::Access { base, index } => {
+                self.scalar_of(&self.type_of(call, *index))?;
                 let number = self.value(call, *index)?[0];
                 match self.node(call, *base)? {
                     Node::Place(place) => Node::Place(self.at(place, number)?),
