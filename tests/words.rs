@@ -357,7 +357,9 @@ fn an_interrupt_stops_an_answer_and_not_the_program() {
     drop(input);
     let ran = ended(child).fine();
     assert!(ran.err.contains("(stopped)") && ran.err.contains("/retry"), "{ran}");
-    assert!(ran.out.len() < 900_000 && ran.out.ends_with("a\n"), "{ran}");
+    // What was read above may have been all of the answer: one that is stopped at once ends with its third token.
+    let rest = ran.out.strip_suffix('\n').expect("an answer ends its line");
+    assert!(rest.len() < 900_000 && rest.bytes().all(|byte| byte == b'a'), "{ran}");
 }
 
 #[test]
