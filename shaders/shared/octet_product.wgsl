@@ -7,6 +7,7 @@ override EACH: u32;
 override PARTS: u32;
 override PART: u32;
 const I8: u32 = max(I / 8u, 1u);
+// Indexed by more than a loop's counter, see linear_octet.wgsl.
 var<private> products: array<f32, EACH / OCTET>;
 
 fn octet_product(lane: u32, begin: u32) {
@@ -28,7 +29,7 @@ fn octet_product(lane: u32, begin: u32) {
 #end
                 y = select(y, octet_sum((sum.x + sum.y) + (sum.z + sum.w)), lane == r);
             }
-            products[b] += y;
+            products[min(b, EACH / OCTET - 1u)] += y;
         }
     }
 }
