@@ -105,7 +105,7 @@ fn run_on<E: Executor>(
     let Input { sources, graph, kernels, rules, checkpoint, .. } = input;
     let (keep, batch_invariant) = (args.model.keep.as_slice(), args.model.batch_invariant);
     let fuse = rules.as_ref();
-    let (draws, copies) = (false, true);
+    let (draws, copies) = (false, args.model.fuse.takes_copies());
     let model = Compiler { graph, kernels, sources, index, limits, keep, batch_invariant, draws, tuning, fuse, copies };
     // The program's own kernels, whatever folders were named; the graph has no weights, so that any checkpoint will do.
     let tool = Program::built_in(STREAM_GRAPH)?;

@@ -219,6 +219,7 @@ struct Opened {
     tuning: Option<Tuning>,
     step_tokens: u32,
     batch_invariant: bool,
+    copies: bool,
     /// Whether only values that fusing leaves are looked at: to keep the others would undo it.
     only_left: bool,
 }
@@ -284,17 +285,26 @@ impl Opened {
         // Sides are to differ in what was said of them, not in what was kept for their devices.
         let tuning = input.tuning(model.tuning.as_deref(), None)?;
         let step_tokens = own.step_tokens.unwrap_or(DEFAULT_STEP_TOKENS);
+        let copies = model.fuse.takes_copies();
         let only_left = own.fuse.is_some_and(|fuse| fuse != Fuse::Off);
-        Ok(Self { input, executor, limits, tuning, step_tokens, batch_invariant: model.batch_invariant, only_left })
+        Ok(Self {
+            input,
+            executor,
+            limits,
+            tuning,
+            step_tokens,
+            batch_invariant: model.batch_invariant,
+            copies,
+            only_left,
+        })
     }
 
     fn side(&self) -> Side<'_, Chosen> {
-        let checkpoint = &self.input.checkpoint;
+        let (checkpoint, batch_invariant, copies) = (&self.input.checkpoint, self.batch_invariant, self.copies);
         let source = match &self.input.what {
             What::Graph(program) => {
                 let compiler = program.compiler(checkpoint.index(), &self.limits);
-                let compiler =
-                    Compiler { batch_invariant: self.batch_invariant, tuning: self.tuning.as_ref(), ..compiler };
+                let compiler = Compiler { batch_invariant, copies, tuning: self.tuning.as_ref(), ..compiler };
                 Source::Graph { compiler, step_tokens: self.step_tokens, only_left: self.only_left }
             }
             What::Plans { plans, .. } => Source::Plan(&plans.plans()[0]),

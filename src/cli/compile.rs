@@ -149,7 +149,7 @@ pub(super) fn compile(
         draws: args.draws,
         tuning: tuning.as_ref(),
         fuse: input.rules.as_ref(),
-        copies: true,
+        copies: model.fuse.takes_copies(),
     };
     let (tokens, sequences) = (args.tokens.unwrap_or(1), args.sequences.unwrap_or(1));
     let (rows, capacity) = (args.rows.unwrap_or(sequences), args.capacity.unwrap_or(sequences));

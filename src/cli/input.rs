@@ -70,8 +70,7 @@ pub(super) fn read(args: &ModelArgs) -> Result<Input, Failure> {
             let files = fuse::add(&mut map, &sources::rewrites(args.graphs.as_deref())?);
             // Rules that are built in say nothing of the kernels of a folder.
             let unknown = if args.graphs.is_some() { Unknown::Wrong } else { Unknown::LeftOut };
-            let rules = fuse::parse(&map, &files, &kernels, unknown).map_err(|wrong| diagnostics.extend(wrong)).ok();
-            rules.map(|rules| if args.fuse == Fuse::NoCopies { rules.without_copies() } else { rules })
+            fuse::parse(&map, &files, &kernels, unknown).map_err(|wrong| diagnostics.extend(wrong)).ok()
         }
         Fuse::Off => None,
     };

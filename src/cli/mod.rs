@@ -136,6 +136,13 @@ enum Fuse {
     Off,
 }
 
+impl Fuse {
+    /// Whether rules may take copies of weights.
+    fn takes_copies(self) -> bool {
+        self != Self::NoCopies
+    }
+}
+
 /// `NAME=VALUE`.
 fn setting(text: &str) -> Result<(String, f64), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;

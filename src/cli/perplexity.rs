@@ -100,6 +100,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
     let kept = Kept {
         keep: &args.model.keep,
         batch_invariant: args.model.batch_invariant,
+        copies: args.model.fuse.takes_copies(),
         draws: false,
         tuning: tuning.as_ref(),
     };

@@ -343,13 +343,14 @@ fn with_executor<E: Executor>(executor: &E, task: &Task<'_>) -> Result<(), Failu
     let mut rules = rules(task);
     let has_steps = matches!(&input.what, What::Graph(program) if program.graph.carry.is_some());
     let draws = args.sampling.draw.draws(&executor.device().kind, &rules, has_steps).map_err(Failure::Environment)?;
-    let kept = Kept { keep: &keep, batch_invariant: args.model.batch_invariant, draws, tuning: task.tuning };
+    let (batch_invariant, copies) = (args.model.batch_invariant, args.model.fuse.takes_copies());
+    let kept = Kept { keep: &keep, batch_invariant, copies, draws, tuning: task.tuning };
     let sizes = (*capacity, step_tokens(args, *capacity));
     let mut watch = Watch::nothing();
     if let What::Graph(program) = &input.what {
-        let Kept { keep, batch_invariant, tuning, .. } = kept;
-        let compiler =
-            Compiler { keep, batch_invariant, tuning, ..program.compiler(input.checkpoint.index(), &limits) };
+        let Kept { keep, batch_invariant, copies, tuning, .. } = kept;
+        let compiler = program.compiler(input.checkpoint.index(), &limits);
+        let compiler = Compiler { keep, batch_invariant, copies, tuning, ..compiler };
         watch = Watch::new(&args.dump, &compiler, sizes.1.last().copied().expect("there is a size"))?;
     }
     let mut batch = open(executor, input, kept, &limits, sizes)?;
@@ -381,6 +382,8 @@ pub(super) struct Kept<'a> {
     pub keep: &'a [String],
     /// Whether a sequence's bits are to depend on nothing but itself.
     pub batch_invariant: bool,
+    /// Whether rules may take copies of weights.
+    pub copies: bool,
     /// Whether steps may draw.
     pub draws: bool,
     /// What is taken where kernels leave something open.
@@ -391,7 +394,7 @@ pub(super) struct Kept<'a> {
 pub(super) fn open<'a, E: Executor>(
     executor: &E,
     input: &'a Source,
-    Kept { keep, batch_invariant, draws, tuning }: Kept<'a>,
+    Kept { keep, batch_invariant, copies, draws, tuning }: Kept<'a>,
     limits: &'a Limits,
     (capacity, step_tokens): (u32, Vec<u32>),
 ) -> Result<Batch<'a, E::Session>, Failure> {
@@ -403,7 +406,7 @@ pub(super) fn open<'a, E: Executor>(
     let (checkpoint, index) = (&input.checkpoint, input.checkpoint.index());
     let batch = match &input.what {
         What::Graph(program) => {
-            let compiler = Compiler { keep, batch_invariant, draws, tuning, ..program.compiler(index, limits) };
+            let compiler = Compiler { keep, batch_invariant, copies, draws, tuning, ..program.compiler(index, limits) };
             Batch::open(executor, compiler, checkpoint, (capacity, step_tokens), progress)?
         }
         What::Plans { plans, .. } => Batch::open_plans(executor, plans.clone(), checkpoint, capacity, progress)?,

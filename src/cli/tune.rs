@@ -115,7 +115,7 @@ fn run_on<E: Executor>(
         draws: false,
         tuning: before,
         fuse: rules.as_ref(),
-        copies: true,
+        copies: args.model.fuse.takes_copies(),
     };
     let options = TuneOptions { tokens: args.tokens.clone(), sequences: args.sequences, rounds: args.rounds };
     let bar = match std::io::stderr().is_terminal() {

@@ -292,7 +292,7 @@ fn subject(args: &VerifyArgs, devices: &Devices) -> Result<Subject, Failure> {
         draws: false,
         tuning: tuning.as_ref(),
         fuse: input.rules.as_ref(),
-        copies: true,
+        copies: args.model.fuse.takes_copies(),
     };
     let mut sizes = vec![args.tokens.unwrap_or(1)];
     sizes.extend([1, 16].into_iter().filter(|size| Some(*size) != args.tokens.or(Some(1))));

@@ -28,11 +28,6 @@ impl Rules {
         self.0.iter()
     }
 
-    /// Those that take no copies of weights.
-    pub fn without_copies(&self) -> Self {
-        Self(self.0.iter().filter(|rule| !rule.takes_copies()).cloned().collect())
-    }
-
     /// The rule of this name alone, on any device; none if there is no such rule.
     pub fn only(&self, name: &str) -> Self {
         let rules = self.0.iter().filter(|rule| rule.name == name);
