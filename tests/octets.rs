@@ -16,28 +16,15 @@ use graphc::checkpoint::Checkpoint;
 use graphc::compile::Compiler;
 use graphc::exec::Executor;
 use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
-use support::models::{Format, Shape, Version, write_version};
+use support::models::Shape;
+use support::random_model;
 use support::runner::{AnyExecutor, Program, Ran, decoder, run};
-use support::{TempDir, open};
 
 /// What only these kernels declare.
 const SIGN: &str = "const OCTET: u32";
 
 /// Logits and states of sums in another order.
 const LIMIT: f32 = 1e-4;
-
-fn model(shape: &Shape, dtype: DType) -> Checkpoint {
-    let dir = TempDir::new();
-    let path = dir.file("model.safetensors");
-    write_version(&path, Version::V7, shape, 5, &Format::converted(dtype)).expect("written");
-    // The file stays mapped.
-    open(&path)
-}
-
-const fn shape([heads, head_size]: [usize; 2], ffn: usize, vocab: usize, ranks: [usize; 4]) -> Shape {
-    let [rank_w, rank_a, rank_v, rank_g] = ranks;
-    Shape { layers: 2, heads, head_size, ffn, vocab, rank_w, rank_a, rank_v, rank_g }
-}
 
 fn executor(subgroup_size: u32) -> ReferenceExecutor {
     let sanitize = Some(Sanitize { not_finite: true });
@@ -71,12 +58,12 @@ fn ran(program: &Program, checkpoint: &Checkpoint, subgroup_size: u32, pieces: &
 fn they_compute_what_others_do() {
     // Columns in one part and in several, the last one short; rows that sixteen workgroups do not share out evenly.
     let cases = [
-        (shape([1, 32], 40, 63, [8, 8, 8, 8]), DType::F32),
-        (shape([3, 32], 264, 65, [8, 24, 16, 40]), DType::Bf16),
-        (shape([3, 64], 3144, 1000, [64, 8, 32, 136]), DType::F16),
+        (Shape::of_two_layers([1, 32], 40, 63, [8, 8, 8, 8]), DType::F32),
+        (Shape::of_two_layers([3, 32], 264, 65, [8, 24, 16, 40]), DType::Bf16),
+        (Shape::of_two_layers([3, 64], 3144, 1000, [64, 8, 32, 136]), DType::F16),
     ];
     for (shape, dtype) in cases {
-        let checkpoint = model(&shape, dtype);
+        let checkpoint = random_model(&shape, dtype);
         for program in [Program::rwkv7(), Program::rwkv7().fused()] {
             for pieces in [&[1][..], &[9, 7, 3]] {
                 let [octets, wide] = [8, 32].map(|size| ran(&program, &checkpoint, size, pieces, false));
@@ -90,7 +77,7 @@ fn they_compute_what_others_do() {
 
 #[test]
 fn sums_do_not_depend_on_steps_where_that_is_promised() {
-    let checkpoint = model(&shape([2, 32], 264, 65, [8, 24, 16, 40]), DType::F16);
+    let checkpoint = random_model(&Shape::of_two_layers([2, 32], 264, 65, [8, 24, 16, 40]), DType::F16);
     let [one, some, whole] =
         [&[1][..], &[7, 3, 1], &[19]].map(|pieces| ran(&Program::rwkv7(), &checkpoint, 8, pieces, true).bits());
     assert!(one == some && some == whole);
@@ -98,7 +85,7 @@ fn sums_do_not_depend_on_steps_where_that_is_promised() {
 
 #[test]
 fn they_are_for_devices_with_such_subgroups_alone() {
-    let checkpoint = model(&shape([3, 64], 264, 65, [8, 24, 16, 40]), DType::F16);
+    let checkpoint = random_model(&Shape::of_two_layers([3, 64], 264, 65, [8, 24, 16, 40]), DType::F16);
     let octets =
         Limits { min_subgroup_size: 8, octets: true, max_storage_buffers_per_dispatch: 16, ..Limits::vulkan() };
     let wide = Limits { octets: false, ..octets.clone() };

@@ -16,25 +16,12 @@ use graphc::exec::reference::{ReferenceExecutor, ReferenceOptions};
 use graphc::exec::{Executor, Weights};
 use graphc::plan::CheckedPlan;
 use graphc::plan::file::to_text;
-use support::models::{Format, Shape, Version, write_version};
+use support::models::Shape;
+use support::random_model;
 use support::runner::{AnyExecutor, Kind, Program, Ran, decoder, run};
-use support::{TempDir, open};
 
 /// What the reference executor and a device may differ by, in logits and states.
 const LIMIT: f32 = 1e-4;
-
-fn model(shape: &Shape, dtype: DType) -> Checkpoint {
-    let dir = TempDir::new();
-    let path = dir.file("model.safetensors");
-    write_version(&path, Version::V7, shape, 5, &Format::converted(dtype)).expect("written");
-    // The file stays mapped.
-    open(&path)
-}
-
-const fn shape([heads, head_size]: [usize; 2], ffn: usize, vocab: usize, ranks: [usize; 4]) -> Shape {
-    let [rank_w, rank_a, rank_v, rank_g] = ranks;
-    Shape { layers: 2, heads, head_size, ffn, vocab, rank_w, rank_a, rank_v, rank_g }
-}
 
 fn by_octets() -> AnyExecutor {
     let options = ReferenceOptions { subgroup_size: 8, ..ReferenceOptions::new() };
@@ -73,7 +60,10 @@ fn both(
 
 /// Rows of one eight, of three, of five and of many.
 fn cases() -> [(Shape, DType); 2] {
-    [(shape([3, 32], 264, 65, [8, 24, 16, 40]), DType::Bf16), (shape([3, 64], 264, 200, [64, 8, 32, 136]), DType::F16)]
+    [
+        (Shape::of_two_layers([3, 32], 264, 65, [8, 24, 16, 40]), DType::Bf16),
+        (Shape::of_two_layers([3, 64], 264, 200, [64, 8, 32, 136]), DType::F16),
+    ]
 }
 
 #[test]
@@ -84,7 +74,7 @@ fn numbers_are_those_of_words_of_32_bits() {
         executors.extend(found.map(|executor| (format!("{kind:?}"), executor)));
     }
     for (shape, dtype) in cases() {
-        let checkpoint = model(&shape, dtype);
+        let checkpoint = random_model(&shape, dtype);
         // The driver takes seconds to compile a step of several tokens.
         for (program, pieces) in [(Program::rwkv7().fused(), &[1][..]), (Program::rwkv7(), &[3])] {
             let mut first: Option<Ran> = None;
@@ -102,7 +92,7 @@ fn numbers_are_those_of_words_of_32_bits() {
 
 #[test]
 fn a_matrix_bound_in_parts_gives_the_same_bits() {
-    let checkpoint = model(&shape([2, 32], 3000, 3000, [8, 8, 8, 8]), DType::F16);
+    let checkpoint = random_model(&Shape::of_two_layers([2, 32], 3000, 3000, [8, 8, 8, 8]), DType::F16);
     let executor = by_octets();
     let limits = Limits { max_storage_buffer_binding_bytes: 128 << 10, ..executor.device().limits.clone() };
     let of_one = program_plan(&limits, &checkpoint);
@@ -120,7 +110,7 @@ fn program_plan(limits: &Limits, checkpoint: &Checkpoint) -> CheckedPlan {
 #[test]
 fn plans_say_so_and_are_refused_without() {
     let [_, (shape, dtype)] = cases();
-    let checkpoint = model(&shape, dtype);
+    let checkpoint = random_model(&shape, dtype);
     let executor = by_octets();
     let offered = executor.device().limits.clone();
     let plain = Limits { wide_words: false, ..offered.clone() };
@@ -152,7 +142,7 @@ fn plans_say_so_and_are_refused_without() {
 #[test]
 fn floats_and_devices_without_such_subgroups_have_none() {
     let [_, (shape, _)] = cases();
-    let floats = model(&shape, DType::F32);
+    let floats = random_model(&shape, DType::F32);
     let offered = by_octets().device().limits.clone();
     assert!(!program_plan(&offered, &floats).limits.wide_words);
     let wide_lanes = ReferenceExecutor::new(&ReferenceOptions::new(), None).expect("there is a CPU");

@@ -17,6 +17,7 @@ pub mod runner;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use graphc::base::dtype::DType;
 use graphc::checkpoint::Checkpoint;
 use serde::Deserialize;
 
@@ -103,6 +104,15 @@ pub fn trace_tensors(dir: &Path) -> Checkpoint {
 /// A safetensors file that has to be there.
 pub fn open(path: &Path) -> Checkpoint {
     Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A random model of RWKV-7, as the usual conversion writes it.
+pub fn random_model(shape: &models::Shape, dtype: DType) -> Checkpoint {
+    let dir = TempDir::new();
+    let path = dir.file("model.safetensors");
+    models::write_model(&path, shape, 5, &models::Format::converted(dtype)).expect("written");
+    // The file stays mapped.
+    open(&path)
 }
 
 /// The values of a tensor that has to be there.

@@ -38,6 +38,12 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Two layers; heads and their channels, the width of the channel mix, the vocabulary, ranks w, a, v and g.
+    pub const fn of_two_layers([heads, head_size]: [usize; 2], ffn: usize, vocab: usize, ranks: [usize; 4]) -> Self {
+        let [rank_w, rank_a, rank_v, rank_g] = ranks;
+        Self { layers: 2, heads, head_size, ffn, vocab, rank_w, rank_a, rank_v, rank_g }
+    }
+
     /// Embedding width.
     pub const fn width(&self) -> usize {
         self.heads * self.head_size
