@@ -1,0 +1,25 @@
+// head_norm_linear.wgsl with sums by subgroups; N / 8 is a power of two, and no more than a subgroup's lanes.
+//
+// x [3, C] read, gn_weight and gn_bias [C] read, weight [O, C] read, y [O] written; bytes, formula and dispatch as
+// there.
+enable subgroups;
+#import "shared/head_norm_linear.wgsl"
+#import "shared/totals_subgroups.wgsl"
+#import "shared/head_norm.wgsl"
+#import "shared/head_sums_subgroups.wgsl"
+#import "shared/rows_of.wgsl"
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_id) index: u32,
+    @builtin(num_subgroups) count: u32,
+    @builtin(subgroup_invocation_id) number: u32,
+    @builtin(subgroup_size) lanes: u32,
+) {
+    subgroup = index;
+    subgroups = count;
+    lane = number;
+    thread = index * lanes + number;
+    head_norm_linear(group.x);
+}
