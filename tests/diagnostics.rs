@@ -206,7 +206,7 @@ const IN_GRAPHS: [Change; 44] = [
 ];
 
 /// Mistakes in kernels, for `graphc check`.
-const IN_KERNELS: [Change; 21] = [
+const IN_KERNELS: [Change; 23] = [
     ("missing_text", "shaders/lonely.ron", "", "Kernel(ports: {\"x\": [\"N\"]}, dispatch: [\"N\"])\n"),
     ("missing_import", "shaders/product.wgsl", "shared/dot.wgsl", "shared/dots.wgsl"),
     ("import_cycle", "shaders/shared/dot.wgsl", "override I", "#import \"shared/dot.wgsl\"\noverride I"),
@@ -225,6 +225,13 @@ const IN_KERNELS: [Change; 21] = [
     ("override_without_value", "shaders/pick.ron", "\"C\": \"C\"", "\"D\": \"C\""),
     ("constant_without_override", "shaders/pick.ron", "\"C\": \"C\"", "\"C\": \"C\", \"eps\": 1e-5"),
     ("unknown_dim_of_a_kernel", "shaders/pick.ron", "[\"C\", \"M\"],\n)", "[\"C\", \"K\"],\n)"),
+    (
+        "unmet_need",
+        "shaders/product.ron",
+        "consts: {",
+        "needs: [\"I > 0\", \"O <= I || subgroup_size < 1\"],\n    consts: {",
+    ),
+    ("unknown_dim_of_a_need", "shaders/pick.ron", "\n    consts", "\n    needs: [\"K == 1\"],\n    consts"),
     ("dispatch_of_four", "shaders/pick.ron", "[\"C\", \"M\"],\n)", "[\"C\", \"M\", \"1\", \"1\"],\n)"),
     ("port_with_a_digit", "shaders/pick.ron", "\"table\"", "\"table2\""),
     ("port_of_the_compiler", "shaders/pick.ron", "\"table\"", "\"graphc_table\""),

@@ -42,6 +42,8 @@ struct KernelSyntax<'a> {
     ports: Entries<'a>,
     #[serde(borrow, default)]
     consts: Entries<'a>,
+    #[serde(borrow, default)]
+    needs: Vec<Raw<'a>>,
     #[serde(borrow)]
     dispatch: Vec<Raw<'a>>,
     #[serde(borrow, default)]
@@ -128,6 +130,7 @@ impl<'a> Loader<'a> {
                 Some(ConstDef { name, value: const_value(reader, raw)? })
             })
             .collect();
+        let needs = syntax.needs.iter().filter_map(|raw| reader.expr(*raw)).collect();
         let mut variants = Vec::new();
         for raw in &syntax.variants {
             let Some(variant) = reader.node::<VariantSyntax<'_>>(raw) else { continue };
@@ -151,7 +154,7 @@ impl<'a> Loader<'a> {
         let unchecked = syntax.unchecked;
         variants.iter_mut().for_each(|variant: &mut Variant| variant.template.unchecked = unchecked);
         let doc = syntax.doc;
-        let kernel = KernelDef { name: name.to_owned(), doc, span, unchecked, ports, consts, variants, tune };
+        let kernel = KernelDef { name: name.to_owned(), doc, span, unchecked, ports, consts, needs, variants, tune };
         let found = check(&kernel, span);
         reader.diagnostics.extend(found);
         let is_complete = kernel.variants.last().is_some_and(|variant| variant.when.is_none());
@@ -407,6 +410,7 @@ fn check(kernel: &KernelDef, span: Span) -> Vec<Diagnostic> {
             || format_fact(name).is_some_and(|(port, _)| kernel.ports.iter().any(|known| known.name.text == port))
     };
     let exprs = kernel.variants.iter().flat_map(|variant| variant.dispatch.iter().chain(&variant.when));
+    let exprs = exprs.chain(&kernel.needs);
     let consts = kernel.consts.iter().filter_map(|constant| match &constant.value {
         ConstValue::Eval(spanned) => Some(spanned),
         _ => None,

@@ -78,6 +78,8 @@ pub struct KernelDef {
     pub ports: Vec<PortDef>,
     /// Its constants, in the manifest's order.
     pub consts: Vec<ConstDef>,
+    /// What must hold of its dims, its constants and the device, lest it computes something else, or nothing.
+    pub needs: Vec<Spanned>,
     /// Its texts, of which the first whose guard holds is taken; the last has no guard. All of them access each port
     /// alike.
     pub variants: Vec<Variant>,

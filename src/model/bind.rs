@@ -3,7 +3,7 @@
 //! Gets the shapes at the ports, the op's own constants and what a tuning chooses, returns the kernel's dims, every
 //! constant as WGSL, the variant to take and the dispatch size. Never looks at the graph around the op.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::diag::Diagnostic;
 use crate::base::dtype::DType;
@@ -172,7 +172,7 @@ impl Bound {
     /// own constants and the first variant whose guard holds. `given` is what the op gives itself, which stays.
     ///
     /// # Errors
-    /// If a guard has no value, or refuses what a strict tuning chooses.
+    /// If the kernel needs what does not hold, a guard has no value, or one refuses what a strict tuning chooses.
     pub fn take<'k>(
         self,
         kernel: &'k KernelDef,
@@ -180,6 +180,11 @@ impl Bound {
         request: &Request<'_>,
         op: Span,
     ) -> Result<Taken<'k>, Diagnostic> {
+        for need in &kernel.needs {
+            if self.holds(need, kernel, request, op)? == 0 {
+                return Err(self.unmet(need, kernel, request, op));
+            }
+        }
         let variant = self.variant(kernel, request, op)?;
         let Some(tune) = &kernel.tune else { return Ok(Taken { bound: self, variant, tunable: None }) };
         let fact = |name: &str| match self.formats.get(name) {
@@ -271,6 +276,16 @@ impl Bound {
             }
         }
         unreachable!("a kernel's last variant has no guard")
+    }
+
+    /// That a kernel is not for these dims, or not for this device.
+    fn unmet(&self, need: &Spanned, kernel: &KernelDef, request: &Request<'_>, op: Span) -> Diagnostic {
+        let message = format!("`{}` cannot compute this: it needs `{}`", kernel.name, need.expr);
+        let found = |name: &&str| Some(format!("`{name}` is {}", self.fact(name, request.limits)?));
+        let names: BTreeSet<&str> = need.expr.names().into_iter().collect();
+        let values: Vec<String> = names.iter().filter_map(found).collect();
+        let diagnostic = Diagnostic::error(op, message).also(need.span, "needed here");
+        if values.is_empty() { diagnostic } else { diagnostic.note(format!("here, {}", values.join(", "))) }
     }
 
     /// The value of a guard.
