@@ -5,7 +5,8 @@
 //! `[O, I / 128]` rounded up, halves: what 128 columns of a row are multiplied by. An element is its code times its
 //! scale, which is the largest of them over 127. Words are called F32, since of the types that checkpoints may have
 //! that one is as long: nothing computes with such numbers. All other tensors are as they were. The matrix's own name
-//! is left out, so that no other graph takes the file for one of its own. Never holds more than a matrix in memory.
+//! is left out, so that no other graph takes the file for one of its own. Never holds more than a matrix and all scales
+//! in memory.
 //!
 //! ```sh
 //! cargo run --release --example weights_as_bytes -- MODEL.safetensors OUT.safetensors
@@ -87,6 +88,10 @@ fn main() -> ExitCode {
 pub fn convert(from: &Path, to: &Path) -> Result<(usize, u64), String> {
     let checkpoint = Checkpoint::open(from).map_err(|error| error.to_string())?;
     let parts = parts(&checkpoint)?;
+    // The file that is read is mapped, not copied.
+    if from.canonicalize().is_ok_and(|from| to.canonicalize().is_ok_and(|to| from == to)) {
+        return Err(format!("`{}` would be written over itself", to.display()));
+    }
     let count = parts.iter().filter(|part| matches!(part, Part::Scales(_))).count();
     if count == 0 {
         return Err(format!("`{}` has none of the matrices of an RWKV-7 model", checkpoint.name()));

@@ -1,6 +1,6 @@
 // linear.wgsl by eight lanes that are a workgroup and a subgroup, as software drivers run them best: a workgroup per
-// OCTET_ROWS rows of the weight and OCTET_TILE tokens. Each lane holds a part of the tokens' rows in registers while the
-// weight's rows go by, one after the other; I is a multiple of eight.
+// OCTET_ROWS rows of the weight and OCTET_TILE tokens. Each lane holds a part of the tokens' rows in registers while
+// the weight's rows go by, one after the other; I is a multiple of eight.
 //
 // x [T, I] read, weight [O, I] read, y [T, O] written; formula as there. Bytes: O I of the weight's format per
 // OCTET_TILE tokens, 4 T I per OCTET_ROWS rows of the weight. The order of summation is that of I alone.
@@ -13,13 +13,13 @@ override OCTET_ROWS: u32;
 override OCTET_PARTS: u32;
 override OCTET_PART: u32;
 const I8: u32 = max(I / 8u, 1u);
-// Tiles of tokens lie along x, one after the other by the same rows. Blocks of rows lie along y, and where those are too
-// many for one direction, in several layers along z.
+// Tiles of tokens lie along x, one after the other by the same rows. Blocks of rows lie along y, and where those are
+// too many for one direction, in several layers along z.
 const LAYERS: u32 = (O + 65535u * OCTET_ROWS - 1u) / (65535u * OCTET_ROWS);
 const ACROSS: u32 = ((O + OCTET_ROWS - 1u) / OCTET_ROWS + LAYERS - 1u) / LAYERS;
 #import "shared/octet.wgsl"
-// Sums of a row of the weight, a token a lane. Whoever indexes them by a loop's counter says a bound once more: a driver
-// that sees the counter alone unrolls the loop, and takes minutes to compile.
+// Sums of a row of the weight, a token a lane. The loop that computes them says a bound of their index once more: a
+// driver that sees the loop's counter alone unrolls it, and takes half a minute to compile a step.
 var<private> sums: array<f32, OCTET_ROWS>;
 
 @compute @workgroup_size(8)

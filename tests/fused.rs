@@ -46,6 +46,24 @@ fn every_rule_by_itself() {
     }
 }
 
+/// Kernels that rules put in are for one token; a graph that names one itself gets it for one token, and a reason else.
+#[test]
+fn kernels_of_rules_say_what_they_are_not_for() {
+    let graphs = sources::graphs(None).expect("built in");
+    let (_, graph) = graphs.into_iter().find(|(path, _)| path == "rwkv7.ron").expect("there");
+    let (norm, product) = (r#"Op("layer_norm", {"x": "x_last", "weight""#, r#"Op("linear", {"x": "ln_out", "weight""#);
+    let (before, rest) = graph.split_once(norm).expect("there");
+    let (_, after) = rest.split_once(product).expect("behind it");
+    let named = r#"Op("norm_linear", {
+            "x": "x_last", "ln_weight": "w.ln_out.weight", "ln_bias": "w.ln_out.bias", "weight""#;
+    let dir = TempDir::new();
+    let path = dir.file("named.ron");
+    std::fs::write(&path, [before, named, after].concat()).expect("written");
+    let compile = |rows: &str| graphc_with(&["compile", text(&path), "--tokens", "2", "--rows", rows], &NO_DEVICE);
+    compile("1").fine();
+    compile("2").fails(1, &["`norm_linear` cannot compute this: it needs `T == 1`", "named.ron", "here, `T` is 2"]);
+}
+
 /// A pattern, and the same with one operand of another sign.
 const HALF_WRONG: &str = r#"Rewrite(
     shapes: {"x": ["T", "C"]},

@@ -25,7 +25,7 @@ const LEVERS: [(&str, &str); 3] =
 
 const NO_DEVICE: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
 
-/// A model whose heads split into four, with no size that eight times eight lanes divide.
+/// A model whose heads split into four, of three heads and odd sizes otherwise.
 const SHAPE: Shape = Shape::of_two_layers([3, 64], 264, 1000, [8, 24, 16, 40]);
 
 /// Copies what a folder holds over what another does.
@@ -137,8 +137,12 @@ fn heads_that_are_split_compute_the_same() {
     let plain = Laid::new("");
     let model = plain.model();
     let expected = logits(&plain, &model, &["--fuse", "off"]);
-    let found = apart(&logits(&Laid::new("split_heads"), &model, &[]), &expected);
-    assert!(found < 1e-5, "{found:e} of the largest logit apart");
+    let laid = Laid::new("split_heads");
+    let four = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/levers/split_heads/four.ron");
+    for tuning in ["none", text(&four)] {
+        let found = apart(&logits(&laid, &model, &["--trust-kernels", "--sanitize", "--tuning", tuning]), &expected);
+        assert!(found < 1e-5, "{tuning}: {found:e} of the largest logit apart");
+    }
 }
 
 /// A byte is off by half a step at most, a step being a 127th of the largest of 128 numbers.

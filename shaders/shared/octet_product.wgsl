@@ -7,7 +7,7 @@ override EACH: u32;
 override PARTS: u32;
 override PART: u32;
 const I8: u32 = max(I / 8u, 1u);
-// Indexed by more than a loop's counter, see linear_octet.wgsl.
+// Their index says a bound once more, as in linear_octet.wgsl.
 var<private> products: array<f32, EACH / OCTET>;
 
 fn octet_product(lane: u32, begin: u32) {

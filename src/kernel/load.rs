@@ -130,7 +130,7 @@ impl<'a> Loader<'a> {
                 Some(ConstDef { name, value: const_value(reader, raw)? })
             })
             .collect();
-        let needs = syntax.needs.iter().filter_map(|raw| reader.expr(*raw)).collect();
+        let needs = reader.exprs(&syntax.needs);
         let mut variants = Vec::new();
         for raw in &syntax.variants {
             let Some(variant) = reader.node::<VariantSyntax<'_>>(raw) else { continue };

@@ -180,13 +180,11 @@ impl Bound {
         request: &Request<'_>,
         op: Span,
     ) -> Result<Taken<'k>, Diagnostic> {
-        for need in &kernel.needs {
-            if self.holds(need, kernel, request, op)? == 0 {
-                return Err(self.unmet(need, kernel, request, op));
-            }
-        }
         let variant = self.variant(kernel, request, op)?;
-        let Some(tune) = &kernel.tune else { return Ok(Taken { bound: self, variant, tunable: None }) };
+        let Some(tune) = &kernel.tune else {
+            self.check_needs(kernel, request, op)?;
+            return Ok(Taken { bound: self, variant, tunable: None });
+        };
         let fact = |name: &str| match self.formats.get(name) {
             Some(dtype) => Some(Fact::Format(*dtype)),
             None => self.dims.get(name).copied().map(Fact::Size),
@@ -202,6 +200,7 @@ impl Bound {
             Some((true, Err(refused))) => return Err(refused),
             Some((false, Err(_))) | None => (self, variant),
         };
+        bound.check_needs(kernel, request, op)?;
         let open = tune.consts.iter().filter(|(name, _)| !given.contains_key(&name.text));
         let consts = open.filter_map(|(name, _)| Some((name.text.clone(), *bound.names.get(&name.text)?))).collect();
         let tunable =
@@ -278,7 +277,16 @@ impl Bound {
         unreachable!("a kernel's last variant has no guard")
     }
 
-    /// That a kernel is not for these dims, or not for this device.
+    /// That the kernel is for these dims and this device.
+    fn check_needs(&self, kernel: &KernelDef, request: &Request<'_>, op: Span) -> Result<(), Diagnostic> {
+        for need in &kernel.needs {
+            if self.holds(need, kernel, request, op)? == 0 {
+                return Err(self.unmet(need, kernel, request, op));
+            }
+        }
+        Ok(())
+    }
+
     fn unmet(&self, need: &Spanned, kernel: &KernelDef, request: &Request<'_>, op: Span) -> Diagnostic {
         let message = format!("`{}` cannot compute this: it needs `{}`", kernel.name, need.expr);
         let found = |name: &&str| Some(format!("`{name}` is {}", self.fact(name, request.limits)?));
@@ -291,8 +299,8 @@ impl Bound {
     /// The value of a guard.
     fn holds(&self, when: &Spanned, kernel: &KernelDef, request: &Request<'_>, op: Span) -> Result<i64, Diagnostic> {
         when.expr.eval(&|name| self.fact(name, request.limits)).map_err(|error| {
-            let message = format!("a guard of `{}` has no value: {error}", kernel.name);
-            Diagnostic::error(op, message).also(when.span, "the guard")
+            let message = format!("a condition of `{}` has no value: {error}", kernel.name);
+            Diagnostic::error(op, message).also(when.span, "the condition")
         })
     }
 

@@ -1,5 +1,5 @@
-// sparse_linear_keep.wgsl with a list of the rows that are not times zero, made by each workgroup before it reads any of
-// them, so that threads share those rows evenly; sums by subgroups of 32 lanes or more, which are taken to be full.
+// sparse_linear_keep.wgsl with a list of the rows that are not times zero, made by each workgroup before it reads any
+// of them, so that threads share those rows evenly; sums by subgroups of 32 lanes or more, which are taken to be full.
 //
 // x [1, I] read, columns [I, C] read, ln [1, C] read, last [B, C] written, offsets [2] and places [1] read, y [1, C]
 // written; a workgroup per 8 LANES columns; bytes and formula as there.
