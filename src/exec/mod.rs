@@ -7,6 +7,7 @@
 //! transitions are the plan's.
 
 pub mod hal;
+mod loaded;
 pub mod reference;
 pub mod replay;
 mod slots;

@@ -31,7 +31,8 @@ use graphc::tensor::Tensor;
 use super::skip;
 
 /// Software drivers, by a part of their devices' names: they are everywhere, and differ in width of subgroups (8 and
-/// 4), in offset alignment and in the number of buffers that a dispatch may bind.
+/// 4), in offset alignment and in the number of buffers that a dispatch may bind. `GRAPHC_TEST_DEVICE`, part of a name,
+/// is what [`AnyExecutor::find`] takes in place of both.
 pub const DEVICES: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
 /// A graph and kernels, parsed.
@@ -159,11 +160,13 @@ pub enum AnyExecutor {
 
 impl AnyExecutor {
     /// The executor on the device whose name contains `device`; nothing, and a word about it, if there is no such
-    /// device.
+    /// device. What is set as `GRAPHC_TEST_DEVICE` takes the place of any name.
     ///
     /// # Panics
     /// If there is one and it fails, or if `CI` forbids to skip.
     pub fn find(kind: Kind, device: &str) -> Option<Self> {
+        let chosen = std::env::var("GRAPHC_TEST_DEVICE");
+        let device = chosen.as_deref().unwrap_or(device);
         let hal = HalOptions { track: true, validation_layers: false, dropped: None };
         let wgpu = WgpuOptions { backend: WgpuBackend::Native, track: true, validation_layers: false };
         let found = match kind {

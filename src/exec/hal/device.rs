@@ -19,7 +19,7 @@ use wgpu_types as wgt;
 use crate::base::limits::Limits;
 use crate::exec::hal::HalOptions;
 use crate::exec::hal::open::Backend;
-use crate::exec::{DeviceInfo, ExecError};
+use crate::exec::{DeviceInfo, ExecError, loaded};
 use crate::plan::command::Kernel;
 
 pub(super) use crate::exec::hal::device::timeline::{Encoder, Timeline};
@@ -38,7 +38,7 @@ pub(super) struct Adapters<A: Api> {
     /// Each with what `graphc devices` says of it, the best first.
     pub(super) found: Vec<(DeviceInfo, hal::ExposedAdapter<A>)>,
     // Declared last, so that the adapters go first.
-    instance: A::Instance,
+    instance: Arc<A::Instance>,
 }
 
 impl<A: Api> Adapters<A> {
@@ -61,7 +61,8 @@ impl<A: Api> Adapters<A> {
             display: None,
         };
         // SAFETY: nothing is asked of the caller; the description lives through the call.
-        let instance = unsafe { A::Instance::init(&description) }?;
+        let instance = Arc::new(unsafe { A::Instance::init(&description) }?);
+        loaded::hold(Arc::clone(&instance));
         // SAFETY: `instance` is alive and no surface is given.
         let adapters = unsafe { instance.enumerate_adapters(None) };
         let mut found: Vec<_> = adapters.into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
@@ -152,7 +153,7 @@ pub(super) struct Gpu<A: Api> {
     queue: A::Queue,
     device: A::Device,
     _adapter: A::Adapter,
-    _instance: A::Instance,
+    _instance: Arc<A::Instance>,
     /// Whether kernels may use subgroup operations.
     pub(super) subgroups: bool,
     /// Whether kernels may use cooperative matrices.

@@ -134,7 +134,13 @@ fn adapters(options: &WgpuOptions) -> Vec<Adapter> {
         false => InstanceFlags::empty(),
     };
     descriptor.backend_options.noop.enable = options.backend == WgpuBackend::Noop;
-    pollster::block_on(::wgpu::Instance::new(descriptor).enumerate_adapters(backends))
+    let instance = ::wgpu::Instance::new(descriptor);
+    // A browser unloads nothing, and its instances stay in their thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    if options.backend == WgpuBackend::Native {
+        crate::exec::loaded::hold(instance.clone());
+    }
+    pollster::block_on(instance.enumerate_adapters(backends))
 }
 
 /// The smaller, the better.
