@@ -27,7 +27,7 @@ use crate::schedule::{self, Schedule};
 use crate::sources;
 
 /// A graph and kernels, with the texts that they were parsed from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Program {
     /// The texts of both, for places.
     pub sources: SourceMap,

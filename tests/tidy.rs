@@ -70,7 +70,16 @@ const CRATES: [(&str, &[&str]); 19] = [
     ("safetensors", &["checkpoint/", "generate/state.rs", "cli/"]),
     ("memmap2", &["checkpoint/"]),
     // Where a run waits for its CPU: levels of the reference executor, pipelines, the way of weights to a device.
-    ("rayon", &["exec/reference/level.rs", "exec/hal/session.rs", "exec/hal/upload.rs", "exec/transpose.rs"]),
+    (
+        "rayon",
+        &[
+            "exec/reference/level.rs",
+            "exec/hal/session.rs",
+            "exec/hal/upload.rs",
+            "exec/transpose.rs",
+            "cli/verify/rules.rs",
+        ],
+    ),
     ("zerocopy", &["exec/reference/memory.rs"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),

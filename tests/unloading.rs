@@ -1,8 +1,8 @@
 //! Drivers stay loaded after the last executor is gone.
 //!
 //! Gets software drivers, and a process for each executor, since another one would hold the driver too. What then
-//! holds: the libraries that an executor has loaded are mapped until the process ends, so that a thread which has called
-//! one may end later than the executor.
+//! holds: the libraries that an executor has loaded are mapped until the process ends, so that a thread which has
+//! called one may end later than the executor.
 
 #![cfg(target_os = "linux")]
 

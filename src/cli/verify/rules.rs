@@ -5,15 +5,15 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::base::dtype::DType;
-use crate::base::limits::Limits;
 use crate::cli::verify::{Devices, REFERENCE, VerifyArgs, bar, devices};
 use crate::cli::{Failure, Format, ModelArgs, print_result};
 use crate::compile::CompileError;
 use crate::exec::Executor;
-use crate::exec::reference::{ReferenceExecutor, ReferenceOptions, Sanitize};
+use crate::exec::reference::{Finding, ReferenceExecutor, ReferenceOptions, Sanitize};
 use crate::inspect::verify::TOLERANCE;
 use crate::inspect::verify::rules::{Apart, Case, Outcome, Rig};
 use crate::sources;
@@ -86,11 +86,9 @@ pub(super) fn find(
     let mut trials = Trials {
         rig: Rig::new(&shaders, &rules).map_err(wrong)?,
         devices,
-        cpu: ReferenceExecutor::new(
-            &ReferenceOptions { sanitize: Some(Sanitize { not_finite: true }), ..ReferenceOptions::new() },
-            None,
-        )?,
         seed,
+        findings: Vec::new(),
+        omitted: 0,
         notes: BTreeSet::new(),
         failures: Vec::new(),
     };
@@ -113,21 +111,29 @@ pub(super) fn find(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let (findings, omitted) = trials.cpu.findings();
-    let words = findings.iter().map(|finding| finding.to_string().trim_start_matches("error: ").to_owned());
-    trials.failures.extend(words);
-    trials.failures.extend((omitted > 0).then(|| format!("{omitted} more findings of the sanitizer")));
-    let Trials { notes, failures, .. } = trials;
+    let Trials { notes, mut failures, findings, omitted, .. } = trials;
+    failures.extend(findings.iter().map(|finding| finding.to_string().trim_start_matches("error: ").to_owned()));
+    failures.extend((omitted > 0).then(|| format!("{omitted} more findings of the sanitizer")));
     Ok(Found { rules: found, tolerance: TOLERANCE, notes: notes.into_iter().collect(), failures })
 }
 
 struct Trials<'a> {
     rig: Rig,
     devices: &'a Devices,
-    cpu: ReferenceExecutor,
     seed: u64,
     notes: BTreeSet<String>,
     failures: Vec<String>,
+    /// What the sanitizer of the executor on the CPU found, and how much more like it.
+    findings: Vec<Finding>,
+    omitted: u64,
+}
+
+/// A case on the CPU.
+struct OnCpu {
+    place: &'static str,
+    outcome: Result<Outcome, String>,
+    findings: Vec<Finding>,
+    omitted: u64,
 }
 
 impl Trials<'_> {
@@ -135,9 +141,13 @@ impl Trials<'_> {
         let (at, executors) = ("nowhere".to_owned(), BTreeSet::new());
         let mut found = RuleFound { rule: rule.to_owned(), shapes: 0, runs: 0, difference: 0.0, at, executors };
         let mut shapes = BTreeSet::new();
-        for case in cases {
+        // Looking at every access takes one thread a case, and most of the time.
+        let (rig, seed) = (&self.rig, self.seed);
+        let on_cpu: Vec<_> = cases.par_iter().map(|case| on_cpu(rig, case, seed)).collect();
+        for (case, on_cpu) in cases.iter().zip(on_cpu) {
             let before = found.runs;
-            if let Err(reason) = self.case(case, case.dims == cases[0].dims, &mut found) {
+            let is_smallest = case.dims == cases[0].dims;
+            if let Err(reason) = on_cpu.and_then(|on_cpu| self.case(case, is_smallest, on_cpu, &mut found)) {
                 self.failures.push(format!("{case}: {reason}"));
             }
             if found.runs > before {
@@ -149,28 +159,30 @@ impl Trials<'_> {
     }
 
     /// A case on every executor; on devices, those of the first size, and the examples with weights of one type.
-    fn case(&mut self, case: &Case, is_smallest: bool, found: &mut RuleFound) -> Result<(), String> {
-        let cost = self.rig.cost(case)?;
+    fn case(
+        &mut self,
+        case: &Case,
+        is_smallest: bool,
+        on_cpu: Vec<OnCpu>,
+        found: &mut RuleFound,
+    ) -> Result<(), String> {
         let is_half = case.dtype == DType::F16;
-        if cost <= CPU_OFTEN || (is_half && cost <= CPU_MOST) {
-            let executor = self.cpu.clone();
-            let limits = executor.device().limits.clone();
-            self.on(case, (REFERENCE, &executor, &limits), found)?;
-            if is_half {
-                let limits = Limits { subgroups: false, min_subgroup_size: 1, ..limits };
-                self.on(case, (WITHOUT_SUBGROUPS, &executor, &limits), found)?;
-            }
-        } else if is_half {
+        if on_cpu.is_empty() && is_half {
             self.notes.insert(format!("{case}: too large for the executor on the CPU"));
         }
+        for one in &on_cpu {
+            self.findings.extend_from_slice(&one.findings);
+            self.omitted += one.omitted;
+        }
+        on_cpu.into_iter().try_for_each(|OnCpu { place, outcome, .. }| self.tell(case, place, outcome, found))?;
         // Drivers compile for long, and what differs between element types is in the loads, which one size shows.
         let is_first = is_half && is_smallest;
         let Devices { hal, wgpu } = self.devices;
         if let Some(executor) = hal.as_ref().filter(|_| case.is_example && (is_half || is_smallest)) {
-            self.on(case, ("hal", executor, &executor.device().limits), found)?;
+            self.on(case, ("hal", executor), found)?;
         }
         if let Some(executor) = wgpu.as_ref().filter(|_| is_first) {
-            self.on(case, ("wgpu", executor, &executor.device().limits), found)?;
+            self.on(case, ("wgpu", executor), found)?;
         }
         Ok(())
     }
@@ -178,31 +190,63 @@ impl Trials<'_> {
     fn on<E: Executor>(
         &mut self,
         case: &Case,
-        (name, executor, limits): (&'static str, &E, &Limits),
+        (place, executor): (&'static str, &E),
         found: &mut RuleFound,
     ) -> Result<(), String> {
-        let outcome =
-            self.rig.run(case, (executor, limits), self.seed).map_err(|reason| format!("{name}: {reason}"))?;
-        match outcome {
+        let outcome = self.rig.run(case, (executor, &executor.device().limits), self.seed);
+        self.tell(case, place, outcome, found)
+    }
+
+    fn tell(
+        &mut self,
+        case: &Case,
+        place: &'static str,
+        outcome: Result<Outcome, String>,
+        found: &mut RuleFound,
+    ) -> Result<(), String> {
+        match outcome.map_err(|reason| format!("{place}: {reason}"))? {
             Outcome::Inapplicable if !case.is_example => Ok(()),
             // What it asks of a device is for its guard to say; the CPU has all of it.
-            Outcome::Inapplicable if name != REFERENCE => {
-                self.notes.insert(format!("rule `{}` is not applied on {name}", case.rule));
+            Outcome::Inapplicable if place != REFERENCE => {
+                self.notes.insert(format!("rule `{}` is not applied on {place}", case.rule));
                 Ok(())
             }
             Outcome::Inapplicable => Err("it is not applied in the sizes of its example".to_owned()),
             Outcome::Apart(Apart { difference, at }) => {
                 found.runs += 1;
-                found.executors.insert(name);
+                found.executors.insert(place);
                 if difference > found.difference {
-                    (found.difference, found.at) = (difference, format!("{case}, {name}: {at}"));
+                    (found.difference, found.at) = (difference, format!("{case}, {place}: {at}"));
                 }
                 let is_near = difference <= TOLERANCE;
-                let far = || format!("{name}: results differ by {difference:.1e}, more than {TOLERANCE:.0e}, at {at}");
+                let far = || format!("{place}: results differ by {difference:.1e}, more than {TOLERANCE:.0e}, at {at}");
                 if is_near { Ok(()) } else { Err(far()) }
             }
         }
     }
+}
+
+/// A case on the CPU, with subgroups and without, each before the eyes of a sanitizer; nothing if it is too large.
+fn on_cpu(rig: &Rig, case: &Case, seed: u64) -> Result<Vec<OnCpu>, String> {
+    let cost = rig.cost(case)?;
+    let is_half = case.dtype == DType::F16;
+    let places: &[&str] = match is_half {
+        true if cost <= CPU_MOST => &[REFERENCE, WITHOUT_SUBGROUPS],
+        false if cost <= CPU_OFTEN => &[REFERENCE],
+        _ => &[],
+    };
+    let run = |place: &&'static str| {
+        let options = ReferenceOptions { sanitize: Some(Sanitize { not_finite: true }), ..ReferenceOptions::new() };
+        let executor = ReferenceExecutor::new(&options, None).map_err(|error| error.to_string())?;
+        let mut limits = executor.device().limits.clone();
+        if *place == WITHOUT_SUBGROUPS {
+            (limits.subgroups, limits.min_subgroup_size) = (false, 1);
+        }
+        let outcome = rig.run(case, (&executor, &limits), seed);
+        let (findings, omitted) = executor.findings();
+        Ok(OnCpu { place, outcome, findings, omitted })
+    };
+    places.par_iter().map(run).collect()
 }
 
 /// The rules for readers, a line each.

@@ -150,18 +150,19 @@ impl Rig {
     /// # Errors
     /// What is wrong with the rule or its replacement, or the executor, in words.
     pub fn run<E: Executor>(
-        &mut self,
+        &self,
         case: &Case,
         (executor, limits): (&E, &Limits),
         seed: u64,
     ) -> Result<Outcome, String> {
         let Written { text, keep, weights, shape } = self.written(case)?;
-        self.program.read_graph(&format!("{case}"), &text).map_err(|error| format!("{error}\n{text}"))?;
+        let mut program = self.program.clone();
+        program.read_graph(&format!("{case}"), &text).map_err(|error| format!("{error}\n{text}"))?;
         let mut random = fastrand::Rng::with_seed(seed);
         let checkpoint = checkpoint(&weights, case.dtype, &mut random);
         let rules = self.rules.only(&case.rule);
         let compiler =
-            |fuse| Compiler { keep: &keep, fuse, ..self.program.compiler(checkpoint.index(), limits) }.compile(shape);
+            |fuse| Compiler { keep: &keep, fuse, ..program.compiler(checkpoint.index(), limits) }.compile(shape);
         let plain = match compiler(None) {
             Ok(plain) => plain,
             Err(_) if !case.is_example => return Ok(Outcome::Inapplicable),
