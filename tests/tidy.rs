@@ -69,7 +69,8 @@ const CRATES: [(&str, &[&str]); 19] = [
     ("ron", &["base/raw.rs", "plan/file.rs", "cli/"]),
     ("safetensors", &["checkpoint/", "generate/state.rs", "cli/"]),
     ("memmap2", &["checkpoint/"]),
-    // Where a run waits for its CPU: levels of the reference executor, pipelines, the way of weights to a device.
+    // Where a run waits for its CPU: levels of the reference executor, pipelines, the way of weights to a device, and
+    // rules before the eyes of a sanitizer.
     (
         "rayon",
         &[

@@ -197,6 +197,7 @@ impl Trials<'_> {
         self.tell(case, place, outcome, found)
     }
 
+    /// Notes what came of a case somewhere; an error is what is wrong with it.
     fn tell(
         &mut self,
         case: &Case,
